@@ -1,0 +1,1 @@
+"""Run settings: one YAML file per run, checked against a pydantic schema before work starts."""

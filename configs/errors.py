@@ -1,0 +1,27 @@
+"""One exception for everything that is the user's to mend, and how a command reports it."""
+
+import sys
+
+
+class UserError(Exception):
+    """A mistake in usage or input. The message names what was wrong and what is allowed, in one line."""
+
+
+def exit_with(main, argv=None):
+    """Run a command's `main(argv) -> int` and leave with its status.
+
+    A `UserError` becomes one line on stderr and status 2; Ctrl-C becomes status 130 without a traceback.
+    """
+    try:
+        status = main(argv)
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        status = 130
+    except BrokenPipeError:  # the reader of our output (`| head`) has gone
+        sys.stdout = None
+        status = 141
+    sys.exit(status)

@@ -1,0 +1,60 @@
+"""YAML + key=value -> a validated settings object, every mistake reported at once."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from configs.errors import UserError
+
+
+S = TypeVar("S", bound="Settings")
+
+
+class Settings(BaseModel):
+    """Base of every run's schema: unknown keys are mistakes, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def save(self, path: Path) -> None:
+        """Write the resolved settings as YAML beside the run they belong to."""
+        path.write_text(yaml.safe_dump(self.model_dump(mode="json"), allow_unicode=True, sort_keys=False), "utf-8")
+
+    def fingerprint(self) -> str:
+        """Twelve hex digits that change whenever a setting does."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def load_settings(path: Path, schema: type[S], overrides: list[str] = ()) -> S:
+    """Read `path`, apply `key=value` overrides (values parsed as YAML) and validate.
+
+    Raises:
+        UserError: the file cannot be read, or it names unknown keys or bad values; all are listed together.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text("utf-8")) or {}
+    except OSError as error:
+        raise UserError(f"cannot read the config {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold `key: value` lines, but holds a {type(values).__name__}")
+    for item in overrides:
+        key, sign, value = item.partition("=")
+        if not sign:
+            raise UserError(f"an override must look like key=value, but got {item!r}")
+        values[key] = yaml.safe_load(value)
+    try:
+        return schema(**values)
+    except ValidationError as error:
+        raise UserError(f"{path}: " + "; ".join(_describe(e, schema) for e in error.errors())) from error
+
+
+def _describe(error: dict, schema: type[Settings]) -> str:
+    where = ".".join(map(str, error["loc"])) or "config"
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {where} (known: {', '.join(schema.model_fields)})"
+    return f"{where}: {error['msg'].lower()}, got {error['input']!r}"

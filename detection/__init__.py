@@ -1,0 +1,1 @@
+"""Photo -> list[Detection]: faces with their feelings, and things."""

@@ -1,0 +1,119 @@
+"""Photo files: finding them, and opening any of them as an upright RGB picture."""
+
+import glob
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif"}
+MAX_PIXELS = 120_000_000  # a 100-megapixel camera fits; a decompression bomb does not
+MAX_SIDE = 1280  # detectors look at less; a JPEG decodes at 1/2, 1/4 or 1/8 scale while it stays above this
+
+
+class PhotoError(ValueError):
+    """A photo that cannot be read; `kind` is a short name for programs, the message is for people."""
+
+    def __init__(self, kind: str, message: str):
+        super().__init__(message)
+        self.kind = kind
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Any PIL picture as upright 8-bit RGB: EXIF orientation applied, first frame, transparency on white."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith(("I", "F")):  # 16-bit and float greys: PIL's own conversion clips them to white
+        low, high = image.getextrema()
+        scale = 255.0 / max(high - low, 1e-6) if high > 255 or low < 0 else 1.0
+        offset = -low * scale if scale != 1.0 else 0.0
+        return image.convert("F").point(lambda value: value * scale + offset).convert("L").convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(ground, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def open_photo(path: str | os.PathLike) -> tuple[Image.Image, tuple[int, int]]:
+    """Open a photo file.
+
+    Returns:
+        The upright RGB picture, decoded at a reduced scale where it is a large JPEG, and the (width, height) of
+        the full upright photo.
+
+    Raises:
+        PhotoError: missing, empty, no picture, truncated, too large, or a format that needs an extra.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise PhotoError("not_a_file", f"{path} is a folder, not a photo")
+        if path.stat().st_size == 0:
+            raise PhotoError("empty_file", f"{path} is empty (0 bytes)")
+        if path.suffix.lower() in (".heic", ".heif"):
+            _enable_heif(path)
+        # Our own limit speaks, not Pillow's: its warning starts lower and its error says nothing of the file.
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            with Image.open(path) as image:
+                return _decode(image, path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    except FileNotFoundError:
+        raise PhotoError("not_found", f"{path} does not exist") from None
+    except PermissionError:
+        raise PhotoError("not_readable", f"{path} may not be read (permission denied)") from None
+    except UnidentifiedImageError:
+        raise PhotoError("not_an_image", f"{path} is not a picture in a known format") from None
+    except PhotoError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise PhotoError("damaged", f"{path} is damaged: {reason}") from None
+
+
+def _decode(image: Image.Image, path: Path) -> tuple[Image.Image, tuple[int, int]]:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise PhotoError("too_large", f"{path} is {width} x {height}; at most {MAX_PIXELS // 1_000_000} megapixels")
+    image.draft("RGB", (MAX_SIDE, MAX_SIDE))  # a 12-megapixel JPEG opens several times faster
+    image.load()
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    return upright(image), (height, width) if turned else (width, height)
+
+
+def _enable_heif(path: Path) -> None:
+    try:
+        import pillow_heif
+    except ImportError:
+        raise PhotoError("needs_extra", f"{path} is HEIC: `pip install pillow-heif` to read it, or save as JPEG") from None
+    pillow_heif.register_heif_opener()
+
+
+def find_photos(pattern: str) -> list[str]:
+    """The photos a PATH argument stands for: a file as is, a folder's photos (sorted, at any depth) or a glob's.
+
+    A path that matches nothing is returned as is, so that opening it reports what is wrong; a folder without
+    photos gives an empty list.
+    """
+    path = Path(pattern)
+    if path.is_dir():
+        return sorted(str(p) for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not path.exists() and glob.has_magic(pattern):
+        matches = sorted(m for m in glob.glob(pattern, recursive=True) if os.path.isfile(m))
+        return matches or [pattern]
+    return [pattern]
+
+
+def training_photos(folders: Iterable[Path], held_out: Iterable[Path]) -> list[Path]:
+    """Photos a trainer may read: those in `folders`, less those named in the `held_out` list files.
+
+    A line of a list is a file name or the end of a path (`coco_captions/images/1.jpg`). Every trainer of this
+    package gets its photos here, so that nothing that is checked is ever learned from.
+    """
+    names = {line.strip() for file in held_out for line in Path(file).read_text("utf-8").splitlines() if line.strip()}
+    photos = (p for folder in folders for p in sorted(Path(folder).iterdir()) if p.suffix.lower() in SUFFIXES)
+    return [p for p in photos if not any("/".join(p.parts[-k:]) in names for k in range(1, len(p.parts)))]
