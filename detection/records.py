@@ -1,0 +1,52 @@
+"""The record between detection and everything after it."""
+
+import math
+from dataclasses import dataclass
+
+KINDS = ("emotion", "object")
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One thing seen in a photo.
+
+    Attributes:
+        label: canonical id ("panic", "Hat"); names in a language come from the label packs.
+        kind: "emotion" (a face) or "object".
+        score: confidence in 0..1.
+        xyxy: left, top, right, bottom in pixels of the upright photo, left < right, top < bottom.
+
+    Raises:
+        ValueError: a field is out of range, at construction.
+    """
+
+    label: str
+    kind: str
+    score: float
+    xyxy: tuple[float, float, float, float]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.label, str) or not self.label:
+            raise ValueError(f"label must be a non-empty string, but got {self.label!r}")
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {KINDS}, but got {self.kind!r}")
+        if not 0.0 <= self.score <= 1.0:
+            raise ValueError(f"score must be within 0..1, but got {self.score!r}")
+        if len(self.xyxy) != 4 or not all(math.isfinite(v) for v in self.xyxy):
+            raise ValueError(f"xyxy must be four finite numbers, but got {self.xyxy!r}")
+        if not (0 <= self.xyxy[0] < self.xyxy[2] and 0 <= self.xyxy[1] < self.xyxy[3]):
+            raise ValueError(f"xyxy must be left, top, right, bottom with 0 <= left < right, 0 <= top < bottom, but got {self.xyxy!r}")
+
+    @property
+    def area(self) -> float:
+        """Box area in square pixels."""
+        return (self.xyxy[2] - self.xyxy[0]) * (self.xyxy[3] - self.xyxy[1])
+
+
+def clipped(label: str, kind: str, score: float, xyxy: tuple, size: tuple[int, int]) -> Detection | None:
+    """A detection with its box cut to a photo of `size` (width, height); None if less than a pixel stays."""
+    x1, x2 = (min(max(float(v), 0.0), size[0]) for v in (xyxy[0], xyxy[2]))
+    y1, y2 = (min(max(float(v), 0.0), size[1]) for v in (xyxy[1], xyxy[3]))
+    if x2 - x1 < 1 or y2 - y1 < 1:
+        return None
+    return Detection(label, kind, min(max(float(score), 0.0), 1.0), (round(x1, 1), round(y1, 1), round(x2, 1), round(y2, 1)))
