@@ -1,0 +1,1 @@
+"""ElementList -> Comment: the records, the one rendering, the rules and the writers."""

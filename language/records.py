@@ -1,0 +1,149 @@
+"""The records between a photo's detections and its comment."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from detection.labels import EMOTION_IDS, PLAIN_IDS, load_pack, lookup
+from detection.records import KINDS
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One entry of an element list.
+
+    Attributes:
+        id: canonical id ("panic", "Hat"), or the word itself where no label pack knows it.
+        kind: "emotion" or "object".
+        name: display name in the list's language.
+        score: highest confidence of its detections, 0..1 (1 where given by hand).
+        count: how many were seen.
+        boxes: xyxy in pixels of the upright photo, one per detection.
+    """
+
+    id: str
+    kind: str
+    name: str
+    score: float = 1.0
+    count: int = 1
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.id or not self.name:
+            raise ValueError(f"an element needs an id and a name, but got {self.id!r}, {self.name!r}")
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {KINDS}, but got {self.kind!r}")
+        if not 0.0 <= self.score <= 1.0:
+            raise ValueError(f"score must be within 0..1, but got {self.score!r}")
+        if self.count < 1 or (self.boxes and len(self.boxes) != self.count):
+            raise ValueError(f"count must be at least 1 and match the boxes, but got {self.count} for {len(self.boxes)} boxes")
+
+
+@dataclass(frozen=True, slots=True)
+class ElementList:
+    """What a photo shows, in the order it is told: emotions first, then objects, no repeats."""
+
+    elements: tuple[Element, ...] = ()
+    lang: str = "ko"
+
+    def __post_init__(self) -> None:
+        ids = [e.id for e in self.elements]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"an element list has no repeats, but got {ids}")
+        kinds = [e.kind for e in self.elements]
+        if kinds != sorted(kinds):  # "emotion" sorts before "object"
+            raise ValueError(f"emotions come before objects, but got {ids}")
+
+    def __iter__(self) -> Iterator[Element]:
+        return iter(self.elements)
+
+    def __len__(self) -> int:
+        return len(self.elements)
+
+    def of_kind(self, kind: str) -> list[Element]:
+        """The elements of one kind, in order."""
+        return [e for e in self.elements if e.kind == kind]
+
+    @classmethod
+    def parse(cls, text: str, lang: str = "ko") -> "ElementList":
+        """Read names in any language, old names or ids, separated by commas: `"공포, 모자"`.
+
+        A word that no label pack knows is an object of that name. Words that make no element (사람, 얼굴, 무표정 …)
+        are left out.
+        """
+        return cls.from_ids((word for word in text.split(",")), lang)
+
+    @classmethod
+    def from_ids(cls, words: Iterable[str], lang: str = "ko") -> "ElementList":
+        """The same from single words."""
+        pack, elements = load_pack(lang), {}
+        for word in words:
+            word = " ".join(word.split())
+            label = lookup(word) or word
+            if label and label not in PLAIN_IDS:
+                kind = "emotion" if label in EMOTION_IDS else "object"
+                elements.setdefault(label, Element(label, kind, pack.name(label)))
+        return cls(tuple(sorted(elements.values(), key=lambda e: e.kind)), lang)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A stretch of a comment that speaks of an element; start and end count code points."""
+
+    text: str
+    start: int
+    end: int
+    element: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """A comment with its model score (mean log probability per token) and what its words rest on."""
+
+    text: str
+    score: float
+    evidence: tuple[Evidence, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.text or self.text != self.text.strip():
+            raise ValueError(f"a comment is non-empty and has no space at its ends, but got {self.text!r}")
+        for span in self.evidence:
+            if self.text[span.start : span.end] != span.text:
+                raise ValueError(f"evidence {span} does not lie in {self.text!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A training pair: rendered element list and the comment that fits it."""
+
+    elements: str
+    comment: str
+
+
+def write_jsonl(pairs: Iterable[Pair], path: Path) -> int:
+    """Write pairs, one JSON object per line, atomically; returns how many."""
+    part, count = path.with_suffix(".part"), 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with part.open("w", encoding="utf-8") as out:
+        for pair in pairs:
+            out.write(json.dumps(asdict(pair), ensure_ascii=False) + "\n")
+            count += 1
+    os.replace(part, path)
+    return count
+
+
+def read_jsonl(path: Path) -> list[Pair]:
+    """Read pairs.
+
+    Raises:
+        ValueError: a line is no pair; names file and line.
+    """
+    pairs = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        try:
+            pairs.append(Pair(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}: not a pair with elements and comment ({error})") from None
+    return pairs

@@ -1,0 +1,85 @@
+"""What comes out for one photo, failed or done."""
+
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from language.records import Comment, ElementList
+from language.render import render_input
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a photo has no comment: a short type for programs, a message for people."""
+
+    type: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """One photo's outcome. Either `error` is None and everything else is there, or only `image` and `error` are.
+
+    Attributes:
+        image: the path as given, or a name for a picture handed over in memory.
+        width, height: pixels of the full upright photo; element boxes are in these.
+        elements: what was seen.
+        comments: best first.
+        timings_ms: decode, objects, emotion, write and total.
+    """
+
+    image: str
+    width: int | None = None
+    height: int | None = None
+    elements: ElementList | None = None
+    comments: tuple[Comment, ...] | None = None
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    error: Failure | None = None
+    photo: Image.Image | None = field(default=None, repr=False, compare=False)  # kept for `annotated`
+
+    def __post_init__(self) -> None:
+        done = [v is not None for v in (self.width, self.height, self.elements, self.comments)]
+        if (self.error is None) != all(done) or (self.error is not None and any(done)):
+            raise ValueError(f"a result is either done or failed, but got {self!r}")
+
+    @property
+    def comment(self) -> str | None:
+        """The best comment's text."""
+        return self.comments[0].text if self.comments else None
+
+    def annotated(self) -> Image.Image:
+        """The photo with every element's boxes and labels drawn.
+
+        Raises:
+            ValueError: the photo failed.
+        """
+        if self.photo is None or self.elements is None:
+            raise ValueError(f"{self.image} has no picture to draw on: {self.error.message if self.error else 'it was not kept'}")
+        from pipeline.draw import annotate
+
+        return annotate(self.photo, self.elements, (self.width, self.height))
+
+    def to_json(self) -> dict:
+        """The JSON object of the public contract."""
+        done = self.error is None
+        return {
+            "image": self.image,
+            "width": self.width,
+            "height": self.height,
+            "elements": [_element(e) for e in self.elements] if done else None,
+            "input": render_input(self.elements) if done else None,
+            "comment": self.comment,
+            "comments": [_comment(c) for c in self.comments] if done else None,
+            "timings_ms": {stage: round(ms, 1) for stage, ms in self.timings_ms.items()},
+            "error": None if done else {"type": self.error.type, "message": self.error.message},
+        }
+
+
+def _element(e) -> dict:
+    boxes = [list(box) for box in e.boxes]
+    return {"id": e.id, "kind": e.kind, "name": e.name, "score": round(e.score, 3), "count": e.count, "boxes": boxes}
+
+
+def _comment(c: Comment) -> dict:
+    spans = [{"text": s.text, "start": s.start, "end": s.end, "element": s.element} for s in c.evidence]
+    return {"text": c.text, "score": c.score, "evidence": spans}
