@@ -1,7 +1,10 @@
 """YAML + key=value -> a validated settings object, every mistake reported at once."""
 
+import argparse
 import hashlib
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,7 +12,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from configs.errors import UserError
-
 
 S = TypeVar("S", bound="Settings")
 
@@ -58,3 +60,19 @@ def _describe(error: dict, schema: type[Settings]) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown key {where} (known: {', '.join(schema.model_fields)})"
     return f"{where}: {error['msg'].lower()}, got {error['input']!r}"
+
+
+def settings_command(
+    prog: str, doc: str, schema: type[S], action: Callable[[S], object]
+) -> Callable[[list[str] | None], int]:
+    """The `main(argv)` of a command that runs `action` on `--config FILE key=value …` and prints what it returns."""
+
+    def main(argv: list[str] | None = None) -> int:
+        parser = argparse.ArgumentParser(prog=f"python -m {prog}", description=doc.split("\n")[0])
+        parser.add_argument("--config", required=True, type=Path, help="YAML file")
+        parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the config's")
+        args = parser.parse_args(sys.argv[1:] if argv is None else argv)
+        print(action(load_settings(args.config, schema, args.overrides)))
+        return 0
+
+    return main

@@ -21,9 +21,16 @@ class UltralyticsYolo:
             import torch
             from ultralytics import YOLO
         except ImportError:
-            raise UserError(f"{file.name} needs Ultralytics: pip install 'daetgeul[train]' (the embedded models do not)") from None
+            raise UserError(
+                f"{file.name} needs Ultralytics: pip install 'daetgeul[train]' (the embedded models do not)"
+            ) from None
         self.device = device or best_device(torch)
-        if self.device == "cuda" and not torch.cuda.is_available() or self.device == "mps" and not torch.backends.mps.is_available():
+        if (
+            self.device == "cuda"
+            and not torch.cuda.is_available()
+            or self.device == "mps"
+            and not torch.backends.mps.is_available()
+        ):
             raise UserError(f"--device {self.device}: this machine has none (allowed here: {best_device(torch)}, cpu)")
         try:
             self.model = YOLO(file, task="detect")

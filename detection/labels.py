@@ -16,14 +16,13 @@ from pathlib import Path
 from configs.errors import UserError, exit_with
 
 PACKS = Path(__file__).with_name("label_packs")
+KINDS = ("emotion", "object")
 EMOTION_IDS = ("anger", "sad", "panic", "happy", "neutral")
 # Ids of the 601 Open Images V7 box classes, in the order of a detector's outputs.
 OBJECT_IDS: tuple[str, ...] = tuple(json.loads((PACKS / "en.json").read_text("utf-8"))["objects"])
 # Classes that say nothing about a photo: they are detected, but make no element.
 PEOPLE = frozenset({"Person", "Man", "Woman", "Boy", "Girl"})
-PLAIN_IDS = frozenset(
-    {"neutral", "Clothing", *PEOPLE, *(name for name in OBJECT_IDS if name.startswith("Human "))}
-)
+PLAIN_IDS = frozenset({"neutral", "Clothing", *PEOPLE, *(name for name in OBJECT_IDS if name.startswith("Human "))})
 SCRIPTS = {"ko": r"[가-힣0-9 ]+", "en": r"[A-Za-z' -]+"}
 
 

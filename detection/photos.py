@@ -89,7 +89,9 @@ def _enable_heif(path: Path) -> None:
     try:
         import pillow_heif
     except ImportError:
-        raise PhotoError("needs_extra", f"{path} is HEIC: `pip install pillow-heif` to read it, or save as JPEG") from None
+        raise PhotoError(
+            "needs_extra", f"{path} is HEIC: `pip install pillow-heif` to read it, or save as JPEG"
+        ) from None
     pillow_heif.register_heif_opener()
 
 

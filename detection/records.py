@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-KINDS = ("emotion", "object")
+from detection.labels import KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,9 @@ class Detection:
         if len(self.xyxy) != 4 or not all(math.isfinite(v) for v in self.xyxy):
             raise ValueError(f"xyxy must be four finite numbers, but got {self.xyxy!r}")
         if not (0 <= self.xyxy[0] < self.xyxy[2] and 0 <= self.xyxy[1] < self.xyxy[3]):
-            raise ValueError(f"xyxy must be left, top, right, bottom with 0 <= left < right, 0 <= top < bottom, but got {self.xyxy!r}")
+            raise ValueError(
+                f"xyxy must be left, top, right, bottom with 0 <= left < right, 0 <= top < bottom, but got {self.xyxy!r}"
+            )
 
     @property
     def area(self) -> float:
@@ -49,4 +51,6 @@ def clipped(label: str, kind: str, score: float, xyxy: tuple, size: tuple[int, i
     y1, y2 = (min(max(float(v), 0.0), size[1]) for v in (xyxy[1], xyxy[3]))
     if x2 - x1 < 1 or y2 - y1 < 1:
         return None
-    return Detection(label, kind, min(max(float(score), 0.0), 1.0), (round(x1, 1), round(y1, 1), round(x2, 1), round(y2, 1)))
+    return Detection(
+        label, kind, min(max(float(score), 0.0), 1.0), (round(x1, 1), round(y1, 1), round(x2, 1), round(y2, 1))
+    )

@@ -58,7 +58,9 @@ class OnnxYolo:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        options.intra_op_num_threads = threads or min(
+            8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        )
         options.log_severity_level = 4
         # two models take turns on the same cores: a pool that spins while it waits steals from the other
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -30,14 +30,18 @@ def resolve(weights: str, pocket: Path) -> Path:
     """
     if weights == "pocket":
         if not pocket.exists():
-            raise UserError(f"the embedded weights {pocket.name} are missing from this installation; reinstall, or train them (see README)")
+            raise UserError(
+                f"the embedded weights {pocket.name} are missing from this installation; reinstall, or train them (see README)"
+            )
         return pocket
     if Path(weights).suffix in (".pt", ".onnx"):
         if not Path(weights).is_file():
             raise UserError(f"weights file {weights} does not exist")
         return Path(weights)
     if not OFFICIAL.fullmatch(weights):
-        raise UserError(f"unknown weights {weights!r}: allowed are pocket, yolov8{{n,s,m,l,x}}-oiv7, or a .pt or .onnx file")
+        raise UserError(
+            f"unknown weights {weights!r}: allowed are pocket, yolov8{{n,s,m,l,x}}-oiv7, or a .pt or .onnx file"
+        )
     name = f"{weights}.pt"
     folder = os.environ.get(WEIGHTS_VARIABLE)
     if folder and (Path(folder) / name).is_file():

@@ -33,7 +33,9 @@ class Memory:
                 raw = json.loads(self.file.read_text("utf-8"))
                 self.openings, self.emoji = [str(o) for o in raw["openings"]], [str(e) for e in raw["emoji"]]
             except (ValueError, KeyError, TypeError, OSError):
-                raise UserError(f"--memory {file} is not a memory file (JSON with openings and emoji); remove it or name another") from None
+                raise UserError(
+                    f"--memory {file} is not a memory file (JSON with openings and emoji); remove it or name another"
+                ) from None
 
     def repeats(self, text: str) -> int:
         """How much of a comment was just said: 2 for a known opening, 1 for a known emoji."""

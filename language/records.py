@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from detection.labels import EMOTION_IDS, PLAIN_IDS, load_pack, lookup
-from detection.records import KINDS
+from detection.labels import EMOTION_IDS, KINDS, PLAIN_IDS, load_pack, lookup
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,9 @@ class Element:
         if not 0.0 <= self.score <= 1.0:
             raise ValueError(f"score must be within 0..1, but got {self.score!r}")
         if self.count < 1 or (self.boxes and len(self.boxes) != self.count):
-            raise ValueError(f"count must be at least 1 and match the boxes, but got {self.count} for {len(self.boxes)} boxes")
+            raise ValueError(
+                f"count must be at least 1 and match the boxes, but got {self.count} for {len(self.boxes)} boxes"
+            )
 
 
 @dataclass(frozen=True, slots=True)

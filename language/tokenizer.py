@@ -22,7 +22,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: Path) -> None:
 
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always")
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size - len(SPECIALS) - 256, min_frequency=2, show_progress=False, limit_alphabet=2500)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - len(SPECIALS) - 256, min_frequency=2, show_progress=False, limit_alphabet=2500
+    )
     learner.train_from_iterator(texts, trainer)
     learned = json.loads(learner.to_str())["model"]
     head = [*SPECIALS, *(f"<0x{byte:02X}>" for byte in range(256))]
@@ -31,7 +33,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: Path) -> None:
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token=UNK, byte_fallback=True, fuse_unk=False))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = learner.pre_tokenizer
-    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse(), decoders.Replace(SPACE, " "), decoders.Strip(" ", 1, 0)])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.ByteFallback(), decoders.Fuse(), decoders.Replace(SPACE, " "), decoders.Strip(" ", 1, 0)]
+    )
     tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {EOS}", special_tokens=[(EOS, vocab[EOS])])
     tokenizer.add_special_tokens(SPECIALS)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -127,7 +127,8 @@ def _scaled(elements: ElementList, x: float, y: float, size: tuple[int, int]) ->
 
     def full(e: Element) -> Element:
         boxes = tuple(
-            (round(x1 * x, 1), round(y1 * y, 1), min(round(x2 * x, 1), size[0]), min(round(y2 * y, 1), size[1])) for x1, y1, x2, y2 in e.boxes
+            (round(x1 * x, 1), round(y1 * y, 1), min(round(x2 * x, 1), size[0]), min(round(y2 * y, 1), size[1]))
+            for x1, y1, x2, y2 in e.boxes
         )
         return Element(e.id, e.kind, e.name, e.score, e.count, boxes)
 

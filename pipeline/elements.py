@@ -32,13 +32,15 @@ def to_elements(detections: Iterable[Detection], lang: str) -> ElementList:
     best box. Boxes of the same thing become one element with a count.
     """
     detections = list(detections)
-    return ElementList(tuple([*_feelings(detections, lang), *_things(detections, lang)]), lang)
+    return ElementList((*_feelings(detections, lang), *_things(detections, lang)), lang)
 
 
 def _feelings(detections: list[Detection], lang: str) -> list[Element]:
     faces = [d for d in detections if d.kind == "emotion"]
     largest = max((d.area for d in faces), default=0)
-    sure = [d for d in faces if d.label not in PLAIN_IDS and d.score >= FEELING_THRESHOLD and d.area >= PASSER_BY * largest]
+    sure = [
+        d for d in faces if d.label not in PLAIN_IDS and d.score >= FEELING_THRESHOLD and d.area >= PASSER_BY * largest
+    ]
     return sorted(_grouped(sure, lang), key=lambda e: -e.score)
 
 

@@ -54,7 +54,9 @@ class Result:
             ValueError: the photo failed.
         """
         if self.photo is None or self.elements is None:
-            raise ValueError(f"{self.image} has no picture to draw on: {self.error.message if self.error else 'it was not kept'}")
+            raise ValueError(
+                f"{self.image} has no picture to draw on: {self.error.message if self.error else 'it was not kept'}"
+            )
         from pipeline.draw import annotate
 
         return annotate(self.photo, self.elements, (self.width, self.height))

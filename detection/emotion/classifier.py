@@ -63,7 +63,9 @@ def augment(faces: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     x = torch.where((rand(0, 1) < 0.6).view(-1, 1, 1, 1), x * tint, x.expand(-1, 3, -1, -1))
     size, (cx, cy) = (rand(8, 32), (rand(0, CROP_SIDE), rand(0, CROP_SIDE)))
     axis = torch.arange(CROP_SIDE)
-    hole = ((axis - cy[:, None]).abs() < size[:, None])[:, :, None] & ((axis - cx[:, None]).abs() < size[:, None])[:, None, :]
+    hole = ((axis - cy[:, None]).abs() < size[:, None])[:, :, None] & ((axis - cx[:, None]).abs() < size[:, None])[
+        :, None, :
+    ]
     hole &= (rand(0, 1) < 0.3)[:, None, None]
     return torch.where(hole[:, None], torch.full_like(x, 0.45), x).clamp(0, 1)
 
@@ -102,26 +104,42 @@ def train_classifier(train: Faces, val: Faces, trunk: nn.Module, epochs: int, ou
     steps = math.ceil(len(train) / batch)
     state = torch.load(out, weights_only=False) if out.exists() else {"epoch": 0, "best": -1.0}
     if state["epoch"]:
-        model.load_state_dict(state["model"]), ema.load_state_dict(state["ema"]), optimizer.load_state_dict(state["optimizer"])
+        (
+            model.load_state_dict(state["model"]),
+            ema.load_state_dict(state["ema"]),
+            optimizer.load_state_dict(state["optimizer"]),
+        )
     images, targets = torch.from_numpy(train.images), torch.from_numpy(train.targets)
     for epoch in range(state["epoch"], epochs):
         model.train()
         for step, rows in enumerate(torch.multinomial(weights, steps * batch, True, generator=generator).split(batch)):
             done = epoch * steps + step
             for group in optimizer.param_groups:
-                group["lr"] = lr * min(1, (done + 1) / 100) * (0.02 + 0.98 * (1 + math.cos(math.pi * done / (steps * epochs))) / 2)
+                group["lr"] = (
+                    lr
+                    * min(1, (done + 1) / 100)
+                    * (0.02 + 0.98 * (1 + math.cos(math.pi * done / (steps * epochs))) / 2)
+                )
             loss = F.cross_entropy(model(augment(images[rows, None].float() / 255, generator)), targets[rows])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimizer.step()
             _follow(ema, model, decay=min(0.998, (done + 1) / (done + 20)))
-        right = predict(ema, val.images).argmax(1) == val.targets.argmax(1)
-        recall = [right[val.targets.argmax(1) == c].mean() for c in range(len(EMOTION_IDS)) if (val.targets.argmax(1) == c).any()]
-        log(f"classifier epoch {epoch + 1}/{epochs}: loss {loss.item():.3f}, held-out accuracy {right.mean():.3f}, macro recall {np.mean(recall):.3f}")
+        truth = val.targets.argmax(1)
+        right = predict(ema, val.images).argmax(1) == truth
+        macro = np.mean([right[truth == c].mean() for c in np.unique(truth)])
+        log(
+            f"classifier epoch {epoch + 1}/{epochs}: loss {loss.item():.3f}, held-out accuracy {right.mean():.3f}, macro recall {macro:.3f}"
+        )
         if right.mean() > state["best"]:
             state |= {"best": float(right.mean()), "best_ema": copy.deepcopy(ema.state_dict())}
-        state |= {"epoch": epoch + 1, "model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
+        state |= {
+            "epoch": epoch + 1,
+            "model": model.state_dict(),
+            "ema": ema.state_dict(),
+            "optimizer": optimizer.state_dict(),
+        }
         torch.save(state, out.with_suffix(".part"))
         out.with_suffix(".part").replace(out)
     ema.load_state_dict(state["best_ema"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from detection.emotion.classifier import CROP_SIDE, CropClassifier, predict
 from detection.emotion.faces import Faces
@@ -29,7 +29,9 @@ def photos_without_people(photos: list[Path], coco_detector: str, cache: Path, p
     return [Path(p) for p in json.loads(cache.read_text("utf-8"))]
 
 
-def write_scenes(faces: Faces, backgrounds: list[Path], out: Path, split: str, count: int, side: int, seed: int, progress=iter) -> None:
+def write_scenes(
+    faces: Faces, backgrounds: list[Path], out: Path, split: str, count: int, side: int, seed: int, progress=iter
+) -> None:
     """Compose `count` scenes into `out/{images,labels}/split`; scenes of an earlier call are kept."""
     if len(list((out / "labels" / split).glob("scene_*.txt"))) >= count:
         return
@@ -39,7 +41,9 @@ def write_scenes(faces: Faces, backgrounds: list[Path], out: Path, split: str, c
         _write(out, split, f"scene_{index:06d}", image, truth)
 
 
-def write_real_photos(boxes_file: Path, held_out: list[Path], classifier: CropClassifier, out: Path, least: float = 0.5) -> int:
+def write_real_photos(
+    boxes_file: Path, held_out: list[Path], classifier: CropClassifier, out: Path, least: float = 0.5
+) -> int:
     """Real photos with face boxes, feelings named by `classifier`; returns how many photos were written.
 
     A face whose feeling the classifier is not sure of (`least`), and a masked face, is neither background nor target:
@@ -56,18 +60,26 @@ def write_real_photos(boxes_file: Path, held_out: list[Path], classifier: CropCl
             if xyxy[2] - xyxy[0] < 8 or xyxy[3] - xyxy[1] < 8:
                 continue
             crop = image.crop(xyxy)
-            p = predict(classifier, np.asarray(crop.convert("L").resize((CROP_SIDE, CROP_SIDE), Image.BICUBIC))[None])[0]
+            p = predict(classifier, np.asarray(crop.convert("L").resize((CROP_SIDE, CROP_SIDE), Image.BICUBIC))[None])[
+                0
+            ]
             if box["label"] == BARE and p.max() >= least:
                 truth.append((int(p.argmax()), xyxy))
             else:
-                image.paste(crop.resize((3, 3), Image.BILINEAR).resize(crop.size, Image.BICUBIC).filter(ImageFilter.GaussianBlur(2)), tuple(map(round, xyxy[:2])))
+                smear = crop.resize((3, 3), Image.BILINEAR).resize(crop.size, Image.BICUBIC)
+                image.paste(smear, (round(xyxy[0]), round(xyxy[1])))
         _write(out, "train", f"real_{photo.stem}", image, truth)
     return len(allowed)
 
 
 def write_data_yaml(out: Path) -> Path:
     """Write `data.yaml` for Ultralytics and return its path."""
-    data = {"path": str(out.resolve()), "train": "images/train", "val": "images/val", "names": dict(enumerate(EMOTION_IDS))}
+    data = {
+        "path": str(out.resolve()),
+        "train": "images/train",
+        "val": "images/val",
+        "names": dict(enumerate(EMOTION_IDS)),
+    }
     (out / "data.yaml").write_text(yaml.safe_dump(data), "utf-8")
     return out / "data.yaml"
 
@@ -85,5 +97,8 @@ def _write(out: Path, split: str, name: str, image: Image.Image, truth: list) ->
         (out / kind / split).mkdir(parents=True, exist_ok=True)
     image.save(out / "images" / split / f"{name}.jpg", quality=92)
     w, h = image.size
-    lines = [f"{c} {(x1 + x2) / 2 / w:.6f} {(y1 + y2) / 2 / h:.6f} {(x2 - x1) / w:.6f} {(y2 - y1) / h:.6f}\n" for c, (x1, y1, x2, y2) in truth]
+    lines = [
+        f"{c} {(x1 + x2) / 2 / w:.6f} {(y1 + y2) / 2 / h:.6f} {(x2 - x1) / w:.6f} {(y2 - y1) / h:.6f}\n"
+        for c, (x1, y1, x2, y2) in truth
+    ]
     (out / "labels" / split / f"{name}.txt").write_text("".join(lines), "utf-8")  # last: marks the picture as done

@@ -34,7 +34,9 @@ class Faces:
         """A training and a validation part, drawn with a fixed seed."""
         order = np.random.default_rng(seed).permutation(len(self))
         cut = round(len(self) * val_share)
-        return Faces(self.images[order[cut:]], self.targets[order[cut:]]), Faces(self.images[order[:cut]], self.targets[order[:cut]])
+        return Faces(self.images[order[cut:]], self.targets[order[cut:]]), Faces(
+            self.images[order[:cut]], self.targets[order[:cut]]
+        )
 
 
 def load_faces(path: Path) -> Faces:
@@ -49,7 +51,9 @@ def load_faces(path: Path) -> Faces:
     names = [str(name) for name in data["vote_names"]]
     unknown = set(names) - set(VOTE_TO_EMOTION) - OTHER_VOTES
     if unknown:
-        raise UserError(f"{path}: unknown vote names {sorted(unknown)} (known: {sorted({*VOTE_TO_EMOTION, *OTHER_VOTES})})")
+        raise UserError(
+            f"{path}: unknown vote names {sorted(unknown)} (known: {sorted({*VOTE_TO_EMOTION, *OTHER_VOTES})})"
+        )
     votes = data["votes"].astype(np.float32)
     targets = np.zeros((len(votes), len(EMOTION_IDS)), np.float32)
     for column, name in enumerate(names):

@@ -54,11 +54,17 @@ class SceneComposer:
         rng = self.rng
         height = round(self.side * rng.choice([0.75, 1.0, 0.66, 1.0]))
         if rng.random() < 0.2:  # plain soft noise: walls, skies, studio grounds
-            noise = rng.integers(40, 210, (int(rng.integers(3, 12)), int(rng.integers(3, 12)), 1 if rng.random() < 0.6 else 3), np.uint8)
-            return Image.fromarray(np.broadcast_to(noise, (*noise.shape[:2], 3)).copy()).resize((self.side, height), Image.BICUBIC)
+            noise = rng.integers(
+                40, 210, (int(rng.integers(3, 12)), int(rng.integers(3, 12)), 1 if rng.random() < 0.6 else 3), np.uint8
+            )
+            return Image.fromarray(np.broadcast_to(noise, (*noise.shape[:2], 3)).copy()).resize(
+                (self.side, height), Image.BICUBIC
+            )
         photo = self.backgrounds[int(rng.integers(len(self.backgrounds)))]
         scale = max(self.side / photo.width, height / photo.height) * rng.uniform(1.0, 1.4)
-        photo = photo.resize((max(self.side, round(photo.width * scale)), max(height, round(photo.height * scale))), Image.BILINEAR)
+        photo = photo.resize(
+            (max(self.side, round(photo.width * scale)), max(height, round(photo.height * scale))), Image.BILINEAR
+        )
         x, y = int(rng.integers(photo.width - self.side + 1)), int(rng.integers(photo.height - height + 1))
         return photo.crop((x, y, x + self.side, y + height))
 
@@ -75,12 +81,16 @@ class SceneComposer:
         pixels = np.asarray(face, np.float32)[..., None]
         pixels = (pixels - 128) * rng.uniform(0.7, 1.2) + 128 + rng.uniform(-30, 30)
         if rng.random() < 0.75:  # skin reflects most in red, least in blue
-            pixels = pixels * np.array([rng.uniform(1.0, 1.25), rng.uniform(0.85, 1.0), rng.uniform(0.6, 0.95)], np.float32)
+            pixels = pixels * np.array(
+                [rng.uniform(1.0, 1.25), rng.uniform(0.85, 1.0), rng.uniform(0.6, 0.95)], np.float32
+            )
         pixels = np.broadcast_to(np.clip(pixels, 0, 255), (*pixels.shape[:2], 3)).astype(np.uint8)
         mask, soft = Image.new("L", face.size, 0), max(1, round(size * rng.uniform(0.03, 0.09)))
         inner = (soft, soft, face.width - soft - 1, face.height - soft - 1)
         draw = ImageDraw.Draw(mask)
-        draw.ellipse(inner, fill=255) if rng.random() < 0.35 else draw.rounded_rectangle(inner, round(size * rng.uniform(0, 0.4)), fill=255)
+        draw.ellipse(inner, fill=255) if rng.random() < 0.35 else draw.rounded_rectangle(
+            inner, round(size * rng.uniform(0, 0.4)), fill=255
+        )
         return Image.fromarray(pixels), mask.filter(ImageFilter.GaussianBlur(soft * 0.7))
 
     def _place(self, size: tuple[int, int], room: tuple[int, int], truth: list) -> tuple[int, int, int, int] | None:

@@ -6,12 +6,10 @@ Three stages, each kept in the run folder so that an interrupted run goes on: th
 crops, scenes and real photos written as a dataset, then YOLOv10n on them. The best weights are exported as ONNX.
 """
 
-import argparse
-import sys
 from pathlib import Path
 
 from configs.errors import UserError, exit_with
-from configs.load import Settings, load_settings
+from configs.load import Settings, settings_command
 from detection.photos import training_photos
 
 
@@ -52,21 +50,32 @@ def train(settings: EmotionSettings) -> Path:
     boxes = [root / settings.face_boxes] if settings.face_boxes else []
     for path in [*held_out, *folders, *boxes, Path(settings.base)]:
         if not path.exists():
-            raise UserError(f"{path} does not exist; give the data root as data=FOLDER and check the paths in the config")
+            raise UserError(
+                f"{path} does not exist; give the data root as data=FOLDER and check the paths in the config"
+            )
     run.mkdir(parents=True, exist_ok=True)
     settings.save(run / "settings.yaml")
 
     train_faces, val_faces = load_faces(root / settings.faces).split(settings.val_share, settings.seed)
     model = classifier.new_detector(settings.base)
     crops = classifier.train_classifier(
-        train_faces, val_faces, model.model[: classifier.TRUNK_LAYERS], settings.classifier_epochs, run / "classifier.pt", seed=settings.seed
+        train_faces,
+        val_faces,
+        model.model[: classifier.TRUNK_LAYERS],
+        settings.classifier_epochs,
+        run / "classifier.pt",
+        seed=settings.seed,
     )
 
     out = run / "dataset"
     empty = dataset.photos_without_people(
-        training_photos(folders, held_out), settings.base, run / "backgrounds.json", lambda i: track(i, "photos without people")
+        training_photos(folders, held_out),
+        settings.base,
+        run / "backgrounds.json",
+        lambda i: track(i, "photos without people"),
     )
-    for split, faces, count, seed in (("train", train_faces, settings.scenes, settings.seed), ("val", val_faces, settings.scenes // 12, settings.seed + 1)):
+    for split, faces, count in (("train", train_faces, settings.scenes), ("val", val_faces, settings.scenes // 12)):
+        seed = settings.seed + (split == "val")
         dataset.write_scenes(faces, empty, out, split, count, settings.scene_side, seed, lambda i: track(i, "scenes"))
     if boxes and not list((out / "labels" / "train").glob("real_*")):
         dataset.write_real_photos(boxes[0], held_out, crops, out)
@@ -94,13 +103,7 @@ def train(settings: EmotionSettings) -> Path:
     return best
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m detection.emotion.train", description=__doc__.split("\n")[0])
-    parser.add_argument("--config", required=True, type=Path)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the config's")
-    args = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    print(train(load_settings(args.config, EmotionSettings, args.overrides)))
-    return 0
+main = settings_command("detection.emotion.train", __doc__, EmotionSettings, train)
 
 
 if __name__ == "__main__":

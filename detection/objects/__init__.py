@@ -31,7 +31,10 @@ class ObjectDetector:
         self.labels = [name if name in known else lookup(name) or name for name in self.model.names]
         strange = [name for name in self.labels if name not in known]
         if strange:
-            warnings.warn(f"{weights}: {len(strange)} class names are in no label pack and stay as they are, e.g. {strange[0]!r}", stacklevel=2)
+            warnings.warn(
+                f"{weights}: {len(strange)} class names are in no label pack and stay as they are, e.g. {strange[0]!r}",
+                stacklevel=2,
+            )
 
     def detect(self, image: Image.Image) -> list[Detection]:
         """Things in a picture of any PIL mode (EXIF orientation is applied), highest score first.

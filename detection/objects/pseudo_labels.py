@@ -92,7 +92,12 @@ def build_dataset(photos: list[Path], settings, out: Path, progress=iter) -> Pat
         for line in label_file.read_text("utf-8").splitlines():
             name = OBJECT_IDS[int(line.split()[0])]
             counts[name] = counts.get(name, 0) + 1
-    data = {"path": str(out.resolve()), "train": "images/train", "val": "images/val", "names": dict(enumerate(OBJECT_IDS))}
+    data = {
+        "path": str(out.resolve()),
+        "train": "images/train",
+        "val": "images/val",
+        "names": dict(enumerate(OBJECT_IDS)),
+    }
     (out / "data.yaml").write_text(yaml.safe_dump(data, allow_unicode=True), "utf-8")
     split_counts = {s: list(splits.values()).count(s) for s in ("train", "val")}
     manifest = {"photos": split_counts, "boxes": dict(sorted(counts.items(), key=lambda item: -item[1]))}

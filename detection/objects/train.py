@@ -6,12 +6,10 @@ Two teachers label the photos under `data` (see `pseudo_labels.py`), Ultralytics
 best weights are exported as ONNX. A run that was interrupted goes on where it stopped.
 """
 
-import argparse
-import sys
 from pathlib import Path
 
 from configs.errors import UserError, exit_with
-from configs.load import Settings, load_settings
+from configs.load import Settings, settings_command
 from detection.objects.pseudo_labels import build_dataset
 from detection.photos import training_photos
 
@@ -47,7 +45,9 @@ def train(settings: ObjectSettings) -> Path:
     files = [settings.data / name for name in settings.held_out]
     for path in [*folders, *files, *map(Path, (settings.open_images_teacher, settings.coco_teacher, settings.base))]:
         if not path.exists():
-            raise UserError(f"{path} does not exist; give the photo root as data=FOLDER and check the paths in the config")
+            raise UserError(
+                f"{path} does not exist; give the photo root as data=FOLDER and check the paths in the config"
+            )
     settings.run.mkdir(parents=True, exist_ok=True)
     settings.save(settings.run / "settings.yaml")
     photos = training_photos(folders, files)
@@ -58,9 +58,23 @@ def train(settings: ObjectSettings) -> Path:
         model.train(resume=True)
     else:
         model.train(
-            data=str(data), epochs=settings.epochs, patience=settings.patience, imgsz=settings.imgsz, batch=settings.batch,
-            optimizer="AdamW", lr0=settings.lr, lrf=0.05, warmup_epochs=0.3, warmup_bias_lr=settings.lr, mosaic=0.0,
-            seed=settings.seed, workers=2, project=str(settings.run.resolve()), name="train", exist_ok=True, plots=True,
+            data=str(data),
+            epochs=settings.epochs,
+            patience=settings.patience,
+            imgsz=settings.imgsz,
+            batch=settings.batch,
+            optimizer="AdamW",
+            lr0=settings.lr,
+            lrf=0.05,
+            warmup_epochs=0.3,
+            warmup_bias_lr=settings.lr,
+            mosaic=0.0,
+            seed=settings.seed,
+            workers=2,
+            project=str(settings.run.resolve()),
+            name="train",
+            exist_ok=True,
+            plots=True,
         )
     best = settings.run / "train" / "weights" / "best.pt"
     if settings.export:
@@ -70,13 +84,7 @@ def train(settings: ObjectSettings) -> Path:
     return best
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m detection.objects.train", description=__doc__.split("\n")[0])
-    parser.add_argument("--config", required=True, type=Path)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the config's")
-    args = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    print(train(load_settings(args.config, ObjectSettings, args.overrides)))
-    return 0
+main = settings_command("detection.objects.train", __doc__, ObjectSettings, train)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,12 @@ never single lines. The best checkpoint by held-out loss is exported for CTransl
 interrupted goes on where it stopped.
 """
 
-import argparse
 import json
 import shutil
-import sys
 from pathlib import Path
 
 from configs.errors import UserError, exit_with
-from configs.load import Settings, load_settings
+from configs.load import Settings, settings_command
 from language.comment import corpus
 from language.records import Pair, read_jsonl
 from language.render import RENDER_VERSION
@@ -89,7 +87,13 @@ def encode(pairs: list[Pair], tokenizer):
 
 def train(settings: WriterSettings) -> Path:
     """Run one training; returns the folder of the best checkpoint in transformers' format."""
-    from transformers import DataCollatorForSeq2Seq, EarlyStoppingCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments, set_seed
+    from transformers import (
+        DataCollatorForSeq2Seq,
+        EarlyStoppingCallback,
+        Seq2SeqTrainer,
+        Seq2SeqTrainingArguments,
+        set_seed,
+    )
     from transformers.trainer_utils import get_last_checkpoint
 
     pairs = load_pairs(settings)
@@ -98,7 +102,9 @@ def train(settings: WriterSettings) -> Path:
     train_pairs, held_out = corpus.split_by_elements(pairs, settings.held_out_share, settings.seed)
     vocabulary = settings.run / "tokenizer.json"
     if not vocabulary.exists():
-        train_tokenizer((text for p in train_pairs for text in (p.elements, p.comment)), settings.vocab_size, vocabulary)
+        train_tokenizer(
+            (text for p in train_pairs for text in (p.elements, p.comment)), settings.vocab_size, vocabulary
+        )
     tokenizer = for_training(vocabulary)
     set_seed(settings.seed)
     model = new_model(settings, len(tokenizer))
@@ -121,7 +127,11 @@ def train(settings: WriterSettings) -> Path:
     best = settings.run / "best"
     trainer.save_model(str(best))
     tokenizer.save_pretrained(str(best))
-    figures = {"held_out_loss": trainer.evaluate()["eval_loss"], "train_pairs": len(train_pairs), "held_out_pairs": len(held_out)}
+    figures = {
+        "held_out_loss": trainer.evaluate()["eval_loss"],
+        "train_pairs": len(train_pairs),
+        "held_out_pairs": len(held_out),
+    }
     (settings.run / "figures.json").write_text(json.dumps(figures, indent=1), "utf-8")
     if settings.export:
         export(best, vocabulary, settings.export)
@@ -134,17 +144,18 @@ def export(model: Path, vocabulary: Path, target: Path) -> None:
 
     TransformersConverter(str(model)).convert(str(target), quantization="int8", force=True)
     shutil.copy(vocabulary, target / "tokenizer.json")
-    card = {"architecture": "t5", "lang": "ko", "styles": ["polite"], "render_version": RENDER_VERSION, "pad": PAD, "eos": EOS}
+    card = {
+        "architecture": "t5",
+        "lang": "ko",
+        "styles": ["polite"],
+        "render_version": RENDER_VERSION,
+        "pad": PAD,
+        "eos": EOS,
+    }
     (target / "writer.json").write_text(json.dumps(card, indent=1), "utf-8")
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m language.comment.train", description=__doc__.split("\n")[0])
-    parser.add_argument("--config", required=True, type=Path)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the config's")
-    args = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    print(train(load_settings(args.config, WriterSettings, args.overrides)))
-    return 0
+main = settings_command("language.comment.train", __doc__, WriterSettings, train)
 
 
 if __name__ == "__main__":

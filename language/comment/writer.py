@@ -47,11 +47,15 @@ class CommentWriter:
 
         try:
             self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            self.translator = ctranslate2.Translator(str(folder), device="cpu", compute_type="int8", inter_threads=1, intra_threads=2)
+            self.translator = ctranslate2.Translator(
+                str(folder), device="cpu", compute_type="int8", inter_threads=1, intra_threads=2
+            )
         except Exception as error:  # both raise plain Exceptions for damaged files
             raise UserError(f"the writer in {folder} is damaged ({str(error).splitlines()[0][:120]})") from None
 
-    def write(self, elements: ElementList | Iterable[str] | str, count: int = 1, seed: int = 0, memory: Memory | None = None) -> list[Comment]:
+    def write(
+        self, elements: ElementList | Iterable[str] | str, count: int = 1, seed: int = 0, memory: Memory | None = None
+    ) -> list[Comment]:
         """`count` different comments, best first; the same seed gives the same comments.
 
         Args:
@@ -61,7 +65,9 @@ class CommentWriter:
         if count < 1:
             raise UserError(f"count must be at least 1, but got {count}")
         elements = self._as_list(elements)
-        candidates = self._candidates(elements, random.Random(f"{seed} {render_input(elements)}"), max(CANDIDATES, 2 * count))
+        candidates = self._candidates(
+            elements, random.Random(f"{seed} {render_input(elements)}"), max(CANDIDATES, 2 * count)
+        )
         chosen: list[Comment] = []
         for candidate in rank(candidates, elements, memory):
             if all(opening(candidate.text) != opening(other.text) for other in chosen):
@@ -90,7 +96,11 @@ class CommentWriter:
         # a likely beginning more often than an unlikely one
         stem = rng.choices(first, [2.718 ** (2 * score) for _, score in first])[0][0]
         cut = rng.randrange(1, max(2, len(stem) * 2 // 3))
-        return [self._comment(tokens, score) for tokens, score in [*self._expand(source, stem[:cut], count), *first] if self._text(tokens)]
+        return [
+            self._comment(tokens, score)
+            for tokens, score in [*self._expand(source, stem[:cut], count), *first]
+            if self._text(tokens)
+        ]
 
     def _expand(self, source: list[str], prefix: list[str], count: int) -> list[tuple[list[str], float]]:
         result = self.translator.translate_batch(
@@ -116,14 +126,20 @@ def find_model(model: str) -> Path:
     if model in POCKET:
         folder = POCKET[model]
     elif model in PLANNED:
-        raise UserError(f"the embedded writer {model} does not exist yet (there is: {', '.join(POCKET)}; or give a trained model's folder)")
+        raise UserError(
+            f"the embedded writer {model} does not exist yet (there is: {', '.join(POCKET)}; or give a trained model's folder)"
+        )
     else:
         folder = Path(model)
         if not folder.is_dir():
-            raise UserError(f"unknown writer {model!r}: allowed are {', '.join([*POCKET, *PLANNED])} or a trained model's folder")
+            raise UserError(
+                f"unknown writer {model!r}: allowed are {', '.join([*POCKET, *PLANNED])} or a trained model's folder"
+            )
     missing = [name for name in ("writer.json", "model.bin", "tokenizer.json") if not (folder / name).is_file()]
     if missing:
-        raise UserError(f"{folder} holds no writer ({', '.join(missing)} missing); `python -m language.comment.train` exports one")
+        raise UserError(
+            f"{folder} holds no writer ({', '.join(missing)} missing); `python -m language.comment.train` exports one"
+        )
     return folder
 
 
@@ -135,14 +151,18 @@ def read_card(folder: Path) -> dict:
     except (ValueError, KeyError):
         raise UserError(f"{folder / 'writer.json'} is damaged") from None
     if version != RENDER_VERSION:
-        raise UserError(f"the writer in {folder} was trained with input rendering {version}, this program renders {RENDER_VERSION}; train it again")
+        raise UserError(
+            f"the writer in {folder} was trained with input rendering {version}, this program renders {RENDER_VERSION}; train it again"
+        )
     return card
 
 
 def rank(candidates: list[Comment], elements: ElementList, memory: Memory | None = None) -> list[Comment]:
     """Fewest broken rules first, then what was not said lately, then the model's score; no text twice."""
     distinct = {c.text: c for c in candidates}.values()
-    return sorted(distinct, key=lambda c: (len(violations(c.text, elements)), memory.repeats(c.text) if memory else 0, -c.score))
+    return sorted(
+        distinct, key=lambda c: (len(violations(c.text, elements)), memory.repeats(c.text) if memory else 0, -c.score)
+    )
 
 
 def find_evidence(text: str, elements: ElementList) -> tuple[Evidence, ...]:

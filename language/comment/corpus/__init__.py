@@ -105,7 +105,9 @@ def sample_list(rng: random.Random, classes: list[str]) -> ElementList:
     """A plausible element list: none to two feelings, none to six things."""
     emotions = [e for e in EMOTION_IDS if e != "neutral"]
     moods = rng.sample(emotions, rng.choices([0, 1, 2, 3], [45, 46, 8, 1])[0])
-    objects = rng.sample(classes, rng.choices(range(7), [8, 32, 27, 16, 9, 5, 3] if moods else [2, 32, 30, 18, 10, 5, 3])[0])
+    objects = rng.sample(
+        classes, rng.choices(range(7), [8, 32, 27, 16, 9, 5, 3] if moods else [2, 32, 30, 18, 10, 5, 3])[0]
+    )
     return ElementList.from_ids([*moods, *objects])
 
 
@@ -138,13 +140,29 @@ def check() -> list[str]:
             problems.append(f"{label}: makes no element, so it needs no phrases")
             continue
         elements = ElementList.from_ids([label])
-        problems += [f"{label}: {len(parts[part])} {part}, at least {least} needed" for part, least in PARTS.items() if len(parts[part]) < least]
+        problems += [
+            f"{label}: {len(parts[part])} {part}, at least {least} needed"
+            for part, least in PARTS.items()
+            if len(parts[part]) < least
+        ]
         for part in ("says", "also", "calm"):
             mood = ["sad"] if part == "calm" else ["happy"]
             listed = ElementList.from_ids([*mood, label])
-            problems += [f"{label} {part}: {phrase!r} breaks {broken}" for phrase in parts[part] if (broken := violations(f"{phrase}. 😊", listed))]
-        problems += [f"{label} link: {phrase!r} does not name it" for phrase in parts["link"] if elements.elements[0].name not in phrase]
+            problems += [
+                f"{label} {part}: {phrase!r} breaks {broken}"
+                for phrase in parts[part]
+                if (broken := violations(f"{phrase}. 😊", listed))
+            ]
+        problems += [
+            f"{label} link: {phrase!r} does not name it"
+            for phrase in parts["link"]
+            if elements.elements[0].name not in phrase
+        ]
     for mood in ("happy", "sad", "anger", "panic"):
         listed = ElementList.from_ids([mood])
-        problems += [f"{mood}: {phrase!r} breaks {broken}" for phrase in feelings()[mood] if (broken := violations(f"{phrase}. 😊", listed))]
+        problems += [
+            f"{mood}: {phrase!r} breaks {broken}"
+            for phrase in feelings()[mood]
+            if (broken := violations(f"{phrase}. 😊", listed))
+        ]
     return problems

@@ -1,0 +1,1 @@
+"""Making training pairs with language models."""

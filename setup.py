@@ -1,0 +1,40 @@
+"""Daetgeul: a photo goes in, a good comment comes out."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+DATA = ["*.onnx", "*.bin", "*.json", "*.jsonl", "*.yaml", "*.md", "*.ttf", "*.txt"]
+
+setup(
+    name="daetgeul",
+    version="0.1.0",
+    description="A photo goes in, a good comment comes out (Korean), offline and in half a second",
+    long_description=Path(__file__).with_name("README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="AGPL-3.0-or-later",
+    python_requires=">=3.11",
+    packages=find_packages(include=[f"{name}{more}" for name in ("configs", "detection", "language", "datagen", "pipeline") for more in ("", ".*")]),
+    # weights, fonts, label packs and settings travel inside their packages
+    package_data={
+        "configs": ["*/*.yaml"],
+        "detection": ["label_packs/*.json", *(f"*/{kind}" for kind in DATA)],
+        "language": [f"comment/*/{kind}" for kind in DATA],
+        "pipeline": ["fonts/*.ttf", "fonts/*.txt"],
+    },
+    install_requires=[
+        "numpy>=1.26", "pillow>=10.3", "onnxruntime>=1.18", "ctranslate2>=4.4", "tokenizers>=0.20",
+        "pyyaml>=6.0", "pydantic>=2.7", "rich>=13.7",
+    ],
+    extras_require={
+        "heic": ["pillow-heif>=0.18"],
+        "train": [
+            "torch>=2.4", "torchvision>=0.19", "ultralytics>=8.4", "transformers>=5.0", "datasets>=3.0", "accelerate>=1.0",
+            "onnx>=1.16", "onnxslim>=0.1.40", "matplotlib>=3.8", "evaluate>=0.4",
+        ],
+        "datagen": ["openai>=2.0"],
+        "app": ["fastapi>=0.115", "uvicorn>=0.30", "gradio>=5.0"],
+        "scale": ["ray[data]>=2.40"],
+        "dev": ["pytest>=8.0", "ruff>=0.6", "fonttools>=4.50", "build>=1.2", "pillow-heif>=0.18"],
+    },
+)  # fmt: skip
