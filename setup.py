@@ -14,7 +14,13 @@ setup(
     long_description_content_type="text/markdown",
     license="AGPL-3.0-or-later",
     python_requires=">=3.11",
-    packages=find_packages(include=[f"{name}{more}" for name in ("configs", "detection", "language", "datagen", "pipeline") for more in ("", ".*")]),
+    packages=find_packages(
+        include=[
+            f"{name}{more}"
+            for name in ("configs", "detection", "language", "datagen", "pipeline")
+            for more in ("", ".*")
+        ]
+    ),
     # weights, fonts, label packs and settings travel inside their packages
     package_data={
         "configs": ["*/*.yaml"],
@@ -23,18 +29,32 @@ setup(
         "pipeline": ["fonts/*.ttf", "fonts/*.txt"],
     },
     install_requires=[
-        "numpy>=1.26", "pillow>=10.3", "onnxruntime>=1.18", "ctranslate2>=4.4", "tokenizers>=0.20",
-        "pyyaml>=6.0", "pydantic>=2.7", "rich>=13.7",
+        "numpy>=1.26",
+        "pillow>=10.3",
+        "onnxruntime>=1.18",
+        "ctranslate2>=4.4",
+        "tokenizers>=0.20",
+        "pyyaml>=6.0",
+        "pydantic>=2.7",
+        "rich>=13.7",
     ],
     extras_require={
         "heic": ["pillow-heif>=0.18"],
         "train": [
-            "torch>=2.4", "torchvision>=0.19", "ultralytics>=8.4", "transformers>=5.0", "datasets>=3.0", "accelerate>=1.0",
-            "onnx>=1.16", "onnxslim>=0.1.40", "matplotlib>=3.8", "evaluate>=0.4",
+            "torch>=2.4",
+            "torchvision>=0.19",
+            "ultralytics>=8.4",
+            "transformers>=5.0",
+            "datasets>=3.0",
+            "accelerate>=1.0",
+            "onnx>=1.16",
+            "onnxslim>=0.1.40",
+            "matplotlib>=3.8",
+            "evaluate>=0.4",
         ],
         "datagen": ["openai>=2.0"],
         "app": ["fastapi>=0.115", "uvicorn>=0.30", "gradio>=5.0"],
         "scale": ["ray[data]>=2.40"],
         "dev": ["pytest>=8.0", "ruff>=0.6", "fonttools>=4.50", "build>=1.2", "pillow-heif>=0.18"],
     },
-)  # fmt: skip
+)

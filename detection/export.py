@@ -16,8 +16,13 @@ import numpy as np
 from configs.errors import UserError, exit_with
 
 
-def export_onnx(checkpoint: Path, target: Path, imgsz: int = 640, confidence: float | None = None,
-                class_confidence: dict[str, float] | None = None) -> Path:  # fmt: skip
+def export_onnx(
+    checkpoint: Path,
+    target: Path,
+    imgsz: int = 640,
+    confidence: float | None = None,
+    class_confidence: dict[str, float] | None = None,
+) -> Path:
     """Export with free height and width, write thresholds and the default input side into the metadata.
 
     Returns:

@@ -35,9 +35,7 @@ class Detection:
         if len(self.xyxy) != 4 or not all(math.isfinite(v) for v in self.xyxy):
             raise ValueError(f"xyxy must be four finite numbers, but got {self.xyxy!r}")
         if not (0 <= self.xyxy[0] < self.xyxy[2] and 0 <= self.xyxy[1] < self.xyxy[3]):
-            raise ValueError(
-                f"xyxy must be left, top, right, bottom with 0 <= left < right, 0 <= top < bottom, but got {self.xyxy!r}"
-            )
+            raise ValueError(f"xyxy must hold 0 <= left < right and 0 <= top < bottom, but got {self.xyxy!r}")
 
     @property
     def area(self) -> float:

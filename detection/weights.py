@@ -30,9 +30,7 @@ def resolve(weights: str, pocket: Path) -> Path:
     """
     if weights == "pocket":
         if not pocket.exists():
-            raise UserError(
-                f"the embedded weights {pocket.name} are missing from this installation; reinstall, or train them (see README)"
-            )
+            raise UserError(f"the embedded weights {pocket.name} are missing; reinstall, or train them (see README)")
         return pocket
     if Path(weights).suffix in (".pt", ".onnx"):
         if not Path(weights).is_file():

@@ -19,9 +19,20 @@ TENDER = frozenset({"sad", "anger"})
 # Words that are a class name and also everyday words of comments; one of them alone names no thing.
 AMBIGUOUS = frozenset(
     {
-        "동물", "음식", "식물", "상자", "장난감", "얼굴", "머리", "머리카락", "수염", "다리", "난로", "도구",
+        "동물",
+        "음식",
+        "식물",
+        "상자",
+        "장난감",
+        "얼굴",
+        "머리",
+        "머리카락",
+        "수염",
+        "다리",
+        "난로",
+        "도구",
     }
-)  # fmt: skip
+)
 MIN_LENGTH, MAX_LENGTH = 8, 80
 
 

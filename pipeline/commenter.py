@@ -30,8 +30,16 @@ class PhotoCommenter:
         UserError: when a model is first needed and does not exist or cannot be loaded.
     """
 
-    def __init__(self, lang: str = "ko", writer: str = "t5", objects: str = "pocket", emotion: str = "pocket",
-                 style: str = "polite", device: str | None = None, memory: str | os.PathLike | None = None):  # fmt: skip
+    def __init__(
+        self,
+        lang: str = "ko",
+        writer: str = "t5",
+        objects: str = "pocket",
+        emotion: str = "pocket",
+        style: str = "polite",
+        device: str | None = None,
+        memory: str | os.PathLike | None = None,
+    ):
         self.lang, self.style, self.device = lang, style, device
         self.names = {"writer": writer, "objects": objects, "emotion": emotion}
         self.memory_file = memory

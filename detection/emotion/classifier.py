@@ -54,8 +54,13 @@ def augment(faces: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     angle, zoom, aspect = rand(-0.3, 0.3), rand(0.8, 1.25), rand(0.9, 1.1)
     flip = torch.where(rand(0, 1) < 0.5, -1.0, 1.0)
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    theta = torch.stack([torch.stack([cos * flip * aspect, -sin, rand(-0.12, 0.12)], 1),
-                         torch.stack([sin * flip * aspect, cos, rand(-0.12, 0.12)], 1)], 1)  # fmt: skip
+    theta = torch.stack(
+        [
+            torch.stack([cos * flip * aspect, -sin, rand(-0.12, 0.12)], 1),
+            torch.stack([sin * flip * aspect, cos, rand(-0.12, 0.12)], 1),
+        ],
+        1,
+    )
     grid = F.affine_grid(theta, [n, 1, CROP_SIDE, CROP_SIDE], align_corners=False)
     x = F.grid_sample(faces, grid, mode="bilinear", padding_mode="border", align_corners=False)
     x = (x - 0.5) * rand(0.6, 1.4).view(-1, 1, 1, 1) + 0.5 + rand(-0.2, 0.2).view(-1, 1, 1, 1)
@@ -88,8 +93,17 @@ def predict(model: CropClassifier, images: np.ndarray, batch: int = 256) -> np.n
     return np.concatenate(rows) if rows else np.zeros((0, len(EMOTION_IDS)), np.float32)
 
 
-def train_classifier(train: Faces, val: Faces, trunk: nn.Module, epochs: int, out: Path, lr: float = 1.5e-3,
-                     batch: int = 96, seed: int = 0, log=print) -> CropClassifier:  # fmt: skip
+def train_classifier(
+    train: Faces,
+    val: Faces,
+    trunk: nn.Module,
+    epochs: int,
+    out: Path,
+    lr: float = 1.5e-3,
+    batch: int = 96,
+    seed: int = 0,
+    log=print,
+) -> CropClassifier:
     """Train on soft vote targets with class-balanced sampling, EMA and a cosine schedule; best EMA weights return.
 
     `out` keeps the state after every epoch; an interrupted training goes on from it.
@@ -130,7 +144,7 @@ def train_classifier(train: Faces, val: Faces, trunk: nn.Module, epochs: int, ou
         right = predict(ema, val.images).argmax(1) == truth
         macro = np.mean([right[truth == c].mean() for c in np.unique(truth)])
         log(
-            f"classifier epoch {epoch + 1}/{epochs}: loss {loss.item():.3f}, held-out accuracy {right.mean():.3f}, macro recall {macro:.3f}"
+            f"epoch {epoch + 1}/{epochs}: loss {loss.item():.3f}, accuracy {right.mean():.3f}, macro recall {macro:.3f}"
         )
         if right.mean() > state["best"]:
             state |= {"best": float(right.mean()), "best_ema": copy.deepcopy(ema.state_dict())}

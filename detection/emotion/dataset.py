@@ -1,4 +1,4 @@
-"""Detection training pictures for the emotion detector: composed scenes and real photos with face boxes, YOLO format."""
+"""Training pictures of the emotion detector in YOLO format: composed scenes and real photos with face boxes."""
 
 import json
 from pathlib import Path
@@ -23,8 +23,11 @@ def photos_without_people(photos: list[Path], coco_detector: str, cache: Path, p
 
         detector = YOLO(coco_detector)
         person = [number for number, name in detector.names.items() if name == "person"]
-        empty = [p for p in progress(photos)
-                 if not len(detector.predict(upright(Image.open(p)), conf=0.1, imgsz=320, classes=person, verbose=False)[0].boxes)]  # fmt: skip
+        empty = []
+        for photo in progress(photos):
+            image = upright(Image.open(photo))
+            if not len(detector.predict(image, conf=0.1, imgsz=320, classes=person, verbose=False)[0].boxes):
+                empty.append(photo)
         cache.write_text(json.dumps([str(p) for p in empty]), "utf-8")
     return [Path(p) for p in json.loads(cache.read_text("utf-8"))]
 

@@ -15,8 +15,13 @@ from detection.labels import EMOTION_IDS
 
 # Being startled covers surprise and fear; votes for other things are no vote for any of ours.
 VOTE_TO_EMOTION = {
-    "anger": "anger", "sadness": "sad", "surprise": "panic", "fear": "panic", "happiness": "happy", "neutral": "neutral",
-}  # fmt: skip
+    "anger": "anger",
+    "sadness": "sad",
+    "surprise": "panic",
+    "fear": "panic",
+    "happiness": "happy",
+    "neutral": "neutral",
+}
 OTHER_VOTES = {"contempt", "disgust", "unknown", "nf", "non-face", "NF"}
 
 

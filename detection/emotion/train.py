@@ -90,11 +90,31 @@ def train(settings: EmotionSettings) -> Path:
         detector.model = model
         detector.save(run / "start.pt")
         YOLO(run / "start.pt").train(
-            data=str(data), epochs=settings.epochs, patience=settings.patience, imgsz=settings.imgsz, batch=settings.batch,
-            optimizer="AdamW", lr0=settings.lr, lrf=0.02, warmup_epochs=0.3, warmup_bias_lr=settings.lr, mosaic=0.0, cls=1.5,
-            hsv_h=0.02, hsv_s=0.4, hsv_v=0.3, scale=0.2, translate=0.05, erasing=0.0, seed=settings.seed, workers=2,
-            project=str(run.resolve()), name="train", exist_ok=True, plots=True,
-        )  # fmt: skip
+            data=str(data),
+            epochs=settings.epochs,
+            patience=settings.patience,
+            imgsz=settings.imgsz,
+            batch=settings.batch,
+            optimizer="AdamW",
+            lr0=settings.lr,
+            lrf=0.02,
+            warmup_epochs=0.3,
+            warmup_bias_lr=settings.lr,
+            mosaic=0.0,
+            cls=1.5,
+            hsv_h=0.02,
+            hsv_s=0.4,
+            hsv_v=0.3,
+            scale=0.2,
+            translate=0.05,
+            erasing=0.0,
+            seed=settings.seed,
+            workers=2,
+            project=str(run.resolve()),
+            name="train",
+            exist_ok=True,
+            plots=True,
+        )
     best = run / "train" / "weights" / "best.pt"
     if settings.export:
         from detection.export import export_onnx

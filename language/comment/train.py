@@ -66,11 +66,20 @@ def new_model(settings: WriterSettings, vocab_size: int):
     from transformers import T5Config, T5ForConditionalGeneration
 
     config = T5Config(
-        vocab_size=vocab_size, d_model=settings.d_model, d_kv=settings.d_model // settings.num_heads, d_ff=settings.d_ff,
-        num_layers=settings.encoder_layers, num_decoder_layers=settings.decoder_layers, num_heads=settings.num_heads,
-        dropout_rate=settings.dropout, feed_forward_proj="relu", tie_word_embeddings=True,
-        pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
-    )  # fmt: skip
+        vocab_size=vocab_size,
+        d_model=settings.d_model,
+        d_kv=settings.d_model // settings.num_heads,
+        d_ff=settings.d_ff,
+        num_layers=settings.encoder_layers,
+        num_decoder_layers=settings.decoder_layers,
+        num_heads=settings.num_heads,
+        dropout_rate=settings.dropout,
+        feed_forward_proj="relu",
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=0,
+    )
     return T5ForConditionalGeneration(config)
 
 
@@ -110,18 +119,36 @@ def train(settings: WriterSettings) -> Path:
     model = new_model(settings, len(tokenizer))
     print(f"{len(train_pairs)} pairs, {len(held_out)} held out, {model.num_parameters():,} parameters")
     arguments = Seq2SeqTrainingArguments(
-        output_dir=str(settings.run / "checkpoints"), num_train_epochs=settings.epochs, learning_rate=settings.lr,
-        per_device_train_batch_size=settings.batch, per_device_eval_batch_size=settings.batch * 2, lr_scheduler_type="cosine",
-        warmup_steps=300, weight_decay=0.01, max_grad_norm=1.0, train_sampling_strategy="group_by_length", eval_strategy="steps",
-        eval_steps=settings.eval_steps, save_steps=settings.eval_steps, save_total_limit=2, load_best_model_at_end=True,
-        metric_for_best_model="eval_loss", greater_is_better=False, logging_steps=50, report_to=[], seed=settings.seed,
+        output_dir=str(settings.run / "checkpoints"),
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.lr,
+        per_device_train_batch_size=settings.batch,
+        per_device_eval_batch_size=settings.batch * 2,
+        lr_scheduler_type="cosine",
+        warmup_steps=300,
+        weight_decay=0.01,
+        max_grad_norm=1.0,
+        train_sampling_strategy="group_by_length",
+        eval_strategy="steps",
+        eval_steps=settings.eval_steps,
+        save_steps=settings.eval_steps,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        logging_steps=50,
+        report_to=[],
+        seed=settings.seed,
         dataloader_pin_memory=False,
-    )  # fmt: skip
+    )
     trainer = Seq2SeqTrainer(
-        model=model, args=arguments, train_dataset=encode(train_pairs, tokenizer), eval_dataset=encode(held_out, tokenizer),
+        model=model,
+        args=arguments,
+        train_dataset=encode(train_pairs, tokenizer),
+        eval_dataset=encode(held_out, tokenizer),
         data_collator=DataCollatorForSeq2Seq(tokenizer, model, label_pad_token_id=-100),
         callbacks=[EarlyStoppingCallback(settings.patience)],
-    )  # fmt: skip
+    )
     checkpoints = Path(arguments.output_dir)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
     best = settings.run / "best"

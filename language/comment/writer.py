@@ -104,9 +104,17 @@ class CommentWriter:
 
     def _expand(self, source: list[str], prefix: list[str], count: int) -> list[tuple[list[str], float]]:
         result = self.translator.translate_batch(
-            [source], target_prefix=[prefix] if prefix else None, num_hypotheses=count, return_alternatives=True, return_scores=True,
-            beam_size=1, max_decoding_length=MAX_TOKENS, length_penalty=1, min_alternative_expansion_prob=0.002, replace_unknowns=False,
-        )[0]  # fmt: skip
+            [source],
+            target_prefix=[prefix] if prefix else None,
+            num_hypotheses=count,
+            return_alternatives=True,
+            return_scores=True,
+            beam_size=1,
+            max_decoding_length=MAX_TOKENS,
+            length_penalty=1,
+            min_alternative_expansion_prob=0.002,
+            replace_unknowns=False,
+        )[0]
         return list(zip(result.hypotheses, result.scores, strict=True))
 
     def _text(self, tokens: list[str]) -> str:
@@ -127,7 +135,7 @@ def find_model(model: str) -> Path:
         folder = POCKET[model]
     elif model in PLANNED:
         raise UserError(
-            f"the embedded writer {model} does not exist yet (there is: {', '.join(POCKET)}; or give a trained model's folder)"
+            f"the embedded writer {model} does not exist yet (there is: {', '.join(POCKET)}; or a trained model's folder)"
         )
     else:
         folder = Path(model)
@@ -152,7 +160,7 @@ def read_card(folder: Path) -> dict:
         raise UserError(f"{folder / 'writer.json'} is damaged") from None
     if version != RENDER_VERSION:
         raise UserError(
-            f"the writer in {folder} was trained with input rendering {version}, this program renders {RENDER_VERSION}; train it again"
+            f"the writer in {folder} was trained with input rendering {version}, not {RENDER_VERSION}; train it again"
         )
     return card
 
