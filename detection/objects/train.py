@@ -2,8 +2,9 @@
 
     python -m detection.objects.train --config configs/objects/pocket.yaml data=FOLDER
 
-Two teachers label the photos under `data` (see `pseudo_labels.py`), Ultralytics trains the student on them, and the
-best weights are exported as ONNX. A run that was interrupted goes on where it stopped.
+Two teachers label the photos under `data` (`pseudo_labels.py`), Ultralytics trains the student on those labels, then
+the student learns the teachers' doubts too (`distill.py`) and is exported as ONNX. A run that was interrupted goes on
+where it stopped.
 """
 
 from pathlib import Path
@@ -31,15 +32,19 @@ class ObjectSettings(Settings):
     imgsz: int = 384
     batch: int = 16
     lr: float = 2e-4
+    distill_steps: int = 450
+    distill_imgsz: int = 416
+    distill_lr: float = 5e-4
     val_share: float = 0.1
     seed: int = 0
-    export: Path | None = None  # where the best weights go as ONNX
+    export: Path | None = None  # where the student goes as ONNX
+    export_imgsz: int = 640  # the exported model's default input side
+    export_confidence: float = 0.25
 
 
 def train(settings: ObjectSettings) -> Path:
-    """Run one training from photos to the exported model; returns the best checkpoint's path."""
+    """Run one training from photos to the exported model; returns the student's checkpoint."""
     from rich.progress import track
-    from ultralytics import YOLO
 
     folders = [settings.data / name for name in settings.photos]
     files = [settings.data / name for name in settings.held_out]
@@ -52,36 +57,57 @@ def train(settings: ObjectSettings) -> Path:
     settings.save(settings.run / "settings.yaml")
     photos = training_photos(folders, files)
     data = build_dataset(photos, settings, settings.run / "dataset", lambda items: track(items, "teachers look"))
-    last = settings.run / "train" / "weights" / "last.pt"
-    model = YOLO(last if last.exists() else settings.base)
-    if last.exists():
-        model.train(resume=True)
-    else:
-        model.train(
-            data=str(data),
-            epochs=settings.epochs,
-            patience=settings.patience,
-            imgsz=settings.imgsz,
-            batch=settings.batch,
-            optimizer="AdamW",
-            lr0=settings.lr,
-            lrf=0.05,
-            warmup_epochs=0.3,
-            warmup_bias_lr=settings.lr,
-            mosaic=0.0,
-            seed=settings.seed,
-            workers=2,
-            project=str(settings.run.resolve()),
-            name="train",
-            exist_ok=True,
-            plots=True,
-        )
-    best = settings.run / "train" / "weights" / "best.pt"
+    weights, done = settings.run / "train" / "weights", settings.run / "train.done"
+    if not done.exists():
+        learn_labels(settings, data, weights / "last.pt")
+        done.touch()
+    from detection.objects.distill import Teachers, distill
+
+    teachers = Teachers(settings.open_images_teacher, settings.coco_teacher)
+    student = distill(
+        str(weights / "last.pt"),
+        teachers,
+        settings.run / "dataset",
+        settings.run / "distill",
+        settings.distill_steps,
+        settings.distill_imgsz,
+        settings.batch,
+        settings.distill_lr,
+        settings.seed,
+    )
     if settings.export:
         from detection.export import export_onnx
 
-        export_onnx(best, settings.export)
-    return best
+        export_onnx(student, settings.export, settings.export_imgsz, settings.export_confidence)
+    return student
+
+
+def learn_labels(settings: ObjectSettings, data: Path, last: Path) -> None:
+    """Ultralytics' own training on the pseudo-labels, from `base` or, after an interruption, from `last`."""
+    from ultralytics import YOLO
+
+    if last.exists():
+        YOLO(last).train(resume=True)
+        return
+    YOLO(settings.base).train(
+        data=str(data),
+        epochs=settings.epochs,
+        patience=settings.patience,
+        imgsz=settings.imgsz,
+        batch=settings.batch,
+        optimizer="AdamW",
+        lr0=settings.lr,
+        lrf=0.05,
+        warmup_epochs=0.3,
+        warmup_bias_lr=settings.lr,
+        mosaic=0.0,
+        seed=settings.seed,
+        workers=2,
+        project=str(settings.run.resolve()),
+        name="train",
+        exist_ok=True,
+        plots=True,
+    )
 
 
 main = settings_command("detection.objects.train", __doc__, ObjectSettings, train)

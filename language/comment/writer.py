@@ -135,7 +135,7 @@ def find_model(model: str) -> Path:
         folder = POCKET[model]
     elif model in PLANNED:
         raise UserError(
-            f"the embedded writer {model} does not exist yet (there is: {', '.join(POCKET)}; or a trained model's folder)"
+            f"the embedded writer {model} does not exist yet (there is: {', '.join(POCKET)}, or a trained folder)"
         )
     else:
         folder = Path(model)

@@ -1,0 +1,51 @@
+"""Every shipped config loads under its schema; mistakes are listed together."""
+
+import pytest
+import yaml
+
+from configs.errors import UserError
+from configs.load import load_settings
+from detection.emotion.train import EmotionSettings
+from detection.objects.train import ObjectSettings
+from language.comment.train import WriterSettings
+from tests.conftest import ROOT
+
+SCHEMAS = {"objects": ObjectSettings, "emotion": EmotionSettings, "comment": WriterSettings}
+FILES = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+def test_there_are_configs():
+    assert len(FILES) >= 3
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.parent.name + "/" + f.name)
+def test_shipped_configs_load(file, tmp_path):
+    settings = load_settings(file, SCHEMAS[file.parent.name])
+    settings.save(tmp_path / "saved.yaml")
+    assert load_settings(tmp_path / "saved.yaml", type(settings)) == settings  # the saved copy starts the same run
+    assert settings.fingerprint() != load_settings(file, type(settings), ["seed=9"]).fingerprint()
+    assert file.read_text().startswith("# python -m "), "a config opens with its command"
+
+
+def test_every_mistake_is_reported_at_once(tmp_path):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"run": "r", "epochs": "many", "learning_rate": 1}))
+    with pytest.raises(UserError) as error:
+        load_settings(tmp_path / "c.yaml", WriterSettings, ["batch=[]"])
+    message = str(error.value)
+    assert "epochs" in message and "unknown key learning_rate" in message and "batch" in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("a: [", "not valid YAML"), ("- a", "key: value"), ("", "run: field required")]
+)
+def test_unreadable_configs(tmp_path, content, message):
+    (tmp_path / "c.yaml").write_text(content)
+    with pytest.raises(UserError, match=message):
+        load_settings(tmp_path / "c.yaml", WriterSettings)
+
+
+def test_missing_config_and_bad_override(tmp_path):
+    with pytest.raises(UserError, match="cannot read the config"):
+        load_settings(tmp_path / "none.yaml", WriterSettings)
+    with pytest.raises(UserError, match="key=value"):
+        load_settings(ROOT / "configs/comment/t5_pocket.yaml", WriterSettings, ["epochs"])

@@ -1,0 +1,108 @@
+"""The phrase bank is complete and keeps its rules; pairs composed from it are lint-clean and well split."""
+
+import json
+import random
+import re
+
+import pytest
+
+from detection.labels import OBJECT_IDS, PLAIN_IDS, load_pack
+from language.comment import corpus
+from language.records import ElementList
+from language.rules import violations
+from tests.helpers import run_module
+
+
+def test_the_bank_has_no_problem():
+    assert corpus.check() == []
+
+
+def test_every_class_that_makes_an_element_has_phrases():
+    assert set(corpus.things()) == set(OBJECT_IDS) - PLAIN_IDS
+    assert all(len(corpus.feelings()[mood]) >= 40 for mood in ("happy", "sad", "anger", "panic", "mixed", "empty"))
+
+
+def batchim(char: str) -> int:
+    return (ord(char) - 0xAC00) % 28
+
+
+def test_particles_agree_with_the_names():
+    wrong = []
+    for label, parts in corpus.things().items():
+        name = load_pack("ko").name(label)
+        last = batchim(name[-1])
+        for phrase in sum(parts.values(), []):
+            for particle in re.findall(
+                rf"(?<![가-힣]){re.escape(name)}(은|는|이|가|을|를|과|와|으로|로)(?=[ ,]|$)", phrase
+            ):
+                after_consonant = last not in (0, 8) if particle in ("으로", "로") else last != 0
+                if (particle in ("은", "이", "을", "과", "으로")) != after_consonant:
+                    wrong.append(phrase)
+    assert wrong == []
+
+
+def test_no_phrase_serves_two_classes():
+    phrases = [p for parts in corpus.things().values() for part in ("says", "calm") for p in parts[part]]
+    assert len(phrases) == len(set(phrases))
+
+
+def test_building_is_deterministic_and_clean():
+    pairs = corpus.build(400, seed=5)
+    assert pairs == corpus.build(400, seed=5) != corpus.build(400, seed=6)
+    assert len({(p.elements, p.comment) for p in pairs}) == 400
+    for pair in pairs:
+        assert violations(pair.comment, ElementList.parse(pair.elements)) == []
+
+
+def test_sad_and_angry_lists_are_answered_gently():
+    rng = random.Random(0)
+    for text in ("슬픔, 모자", "분노, 자동차", "슬픔, 분노, 케이크", "슬픔"):
+        for _ in range(30):
+            comment = corpus.compose(ElementList.parse(text), rng)
+            assert not re.search("행복|즐거|신나|신난|축하|활짝|!", comment), comment
+
+
+@pytest.mark.parametrize(
+    ("comment", "rule"),
+    [
+        ("모자가 참 멋져요! 어디서 사셨어요? 😊", "question"),
+        ("모자가 어디 건지 궁금해요! 😊", "question"),
+        ("모자가 잘 어울려요", "emoji"),
+        ("모자 😊", "length"),
+        ("모자가 잘 어울려! 😊", "speech level"),
+        ("오늘 날씨가 좋네요! 😊", "names nothing"),
+        ("모자도 좋고 자동차도 멋지네요! 😊", "names what is not there"),
+        ("모자 좋아요. 정말 좋아요. 또 올게요. 😊", "sentences"),
+        ("모자가 좋네요 \ufffd 😊", "broken"),
+        ("모자가 <unk> 좋네요 😊", "broken"),
+        ("모자 쓰고 푹 쉬세요. 힘내세요 💙", "mood"),
+    ],
+)
+def test_each_rule_speaks_up(comment, rule):
+    assert rule in violations(comment, ElementList.parse("기쁨, 모자"))
+
+
+def test_a_good_comment_breaks_nothing():
+    assert violations("웃는 얼굴이 참 밝네요! 모자도 찰떡이에요 😊", ElementList.parse("기쁨, 모자")) == []
+    assert "mood" in violations("모자 쓰니 신나 보여요 😊", ElementList.parse("슬픔, 모자"))
+
+
+def test_held_out_sets_never_stand_in_training():
+    pairs = corpus.build(3000, seed=1)
+    train, held = corpus.split_by_elements(pairs, 0.1, seed=0)
+    sets = [{frozenset(p.elements.split(", ")) for p in part} for part in (train, held)]
+    assert len(train) + len(held) == 3000 and held and not sets[0] & sets[1]
+
+
+def test_nothing_is_copied_from_the_published_pairs(shared):
+    published = json.loads((shared / "data/comment_pairs/pairs_train.json").read_text("utf-8")).values()
+    sentences = {s.strip() for _, comment in published for s in re.split(r"[.!?~…]+", comment)}
+    ours = {p for parts in corpus.things().values() for group in parts.values() for p in group}
+    ours |= {s for key, group in corpus.feelings().items() if key != "emoji" for s in group}
+    assert not ours & sentences
+
+
+def test_command(tmp_path):
+    assert run_module("language.comment.corpus", "check").status == 0
+    done = run_module("language.comment.corpus", "build", "--out", tmp_path / "p.jsonl", "--count", 20)
+    assert done.status == 0 and len((tmp_path / "p.jsonl").read_text("utf-8").splitlines()) == 20

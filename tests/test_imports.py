@@ -1,0 +1,60 @@
+"""Imports point one way, and a run of the embedded models never imports what only training needs."""
+
+import ast
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import PHOTOS, ROOT
+
+PACKAGES = ("configs", "detection", "language", "datagen", "pipeline")
+ALLOWED = {
+    "configs": {"configs"},
+    "detection": {"configs", "detection"},
+    "language": {"configs", "language", "detection.labels"},
+    "datagen": {"configs", "datagen", "language", "detection.labels"},
+    "pipeline": {"configs", "detection", "language", "pipeline"},
+}
+HEAVY = ("torch", "cv2", "transformers", "ultralytics", "datasets", "pydantic", "yaml", "matplotlib")
+
+
+def imports(file) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names if node.module in PACKAGES}
+    return {name for name in found if name.split(".")[0] in PACKAGES}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_point_one_way(package):
+    for file in (ROOT / package).rglob("*.py"):
+        for name in imports(file):
+            allowed = any(name == a or name.startswith(f"{a}.") for a in ALLOWED[package])
+            assert allowed or name in PACKAGES and any(a.startswith(name) for a in ALLOWED[package]), (
+                f"{file} imports {name}"
+            )
+
+
+def test_a_run_imports_nothing_heavy():
+    code = (
+        "import sys; from pipeline.run import main; main([sys.argv[1]]); "
+        f"print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(PHOTOS / "cat.jpg")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stderr.strip().endswith("[]"), done.stderr
+
+
+def test_help_is_quick():
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "pipeline.run", "--help"], cwd=ROOT, capture_output=True, check=True)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.3

@@ -1,0 +1,159 @@
+"""The embedded writer keeps the contract and the rules; broken folders are refused in one line."""
+
+import json
+import shutil
+import sys
+
+import pytest
+
+from configs.errors import UserError
+from language.comment import CommentWriter
+from language.comment.writer import POCKET, find_evidence, hidden_modules
+from language.memory import Memory, opening
+from language.records import ElementList
+from language.rules import EMOJI, violations
+from language.tokenizer import train_tokenizer
+
+LISTS = [
+    "당황, 모자",
+    "기쁨, 케이크, 풍선",
+    "슬픔, 나무",
+    "분노, 자동차",
+    "고양이",
+    "커피, 노트북",
+    "기쁨",
+    "슬픔",
+    "당황",
+    "분노",
+    "",
+    "자전거, 헬멧, 나무, 자동차",
+    "강아지, 공",
+    "피자",
+    "기쁨, 슬픔, 텐트",
+]
+
+
+@pytest.fixture(scope="module")
+def writer() -> CommentWriter:
+    return CommentWriter()
+
+
+def test_comments_keep_the_rules(writer):
+    broken = {
+        text: found for text in LISTS if (found := violations(writer.write(text)[0].text, ElementList.parse(text)))
+    }
+    assert len(broken) <= 1, broken
+
+
+def test_same_seed_same_comment_whatever_was_written_before(writer):
+    first = writer.write("당황, 모자", count=3, seed=7)
+    for text in LISTS[:5]:
+        writer.write(text, seed=3)
+    assert writer.write("당황, 모자", count=3, seed=7) == first
+    assert CommentWriter().write("당황, 모자", count=3, seed=7) == first
+
+
+def test_seeds_vary_the_comment(writer):
+    assert len({writer.write("기쁨, 케이크", seed=s)[0].text for s in range(8)}) >= 3
+
+
+def test_several_comments_begin_differently(writer):
+    comments = writer.write("기쁨, 케이크", count=4)
+    assert len(comments) == 4 and len({opening(c.text) for c in comments}) == 4
+    with pytest.raises(UserError, match="at least 1"):
+        writer.write("기쁨", count=0)
+
+
+def test_lists_ids_and_names_mean_the_same(writer):
+    assert (
+        writer.write(["panic", "Hat"]) == writer.write("공포, 모자") == writer.write(ElementList.parse("startled, hat"))
+    )
+
+
+def test_unknown_words_and_long_lists_still_get_a_comment(writer):
+    for text in (
+        "우주 정거장",
+        "기쁨, 훌라후프",
+        ", ".join(["모자", "안경", "재킷", "나무", "자동차", "바퀴", "창문", "건물", "꽃"]),
+    ):
+        comment = writer.write(text)[0].text
+        assert "\ufffd" not in comment and "<" not in comment and len(comment) >= 5
+
+
+def test_evidence_points_at_the_words():
+    elements = ElementList.parse("기쁨, 자전거, 자전거 바퀴")
+    text = "👨‍👩‍👧 자전거 바퀴도 자전거도 반짝여요"
+    spans = find_evidence(text, elements)
+    assert [(s.element, text[s.start : s.end]) for s in spans] == [
+        ("Bicycle wheel", "자전거 바퀴"),
+        ("Bicycle", "자전거"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": "gpt2"}, "gpt2 does not exist yet"),
+        ({"model": "gpt9"}, "unknown writer 'gpt9'"),
+        ({"lang": "en"}, "writes ko only"),
+        ({"style": "casual"}, "no style casual"),
+    ],
+)
+def test_what_does_not_exist_is_named(arguments, message):
+    with pytest.raises(UserError, match=message):
+        CommentWriter(**arguments)
+
+
+def test_broken_folders_are_refused(tmp_path):
+    with pytest.raises(UserError, match="holds no writer"):
+        CommentWriter(str(tmp_path))
+    folder = tmp_path / "copy"
+    shutil.copytree(POCKET["t5"], folder)
+    assert CommentWriter(str(folder)).write("모자")
+    card = json.loads((folder / "writer.json").read_text())
+    (folder / "writer.json").write_text(json.dumps({**card, "render_version": 99}))
+    with pytest.raises(UserError, match="input rendering 99"):
+        CommentWriter(str(folder))
+    (folder / "writer.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        CommentWriter(str(folder))
+    (folder / "writer.json").write_text(json.dumps(card))
+    (folder / "model.bin").write_bytes(b"x")
+    with pytest.raises(UserError, match="damaged"):
+        CommentWriter(str(folder))
+
+
+def test_memory_avoids_openings_and_emoji(tmp_path, writer):
+    file = tmp_path / "memory.json"
+    texts = [writer.write("고양이", seed=0, memory=Memory(file))[0].text for _ in range(4)]
+    assert len({opening(t) for t in texts}) == 4
+    assert not set(EMOJI.findall(texts[0])) & set(EMOJI.findall(texts[1]))
+    assert [opening(t) for t in texts] == json.loads(file.read_text("utf-8"))["openings"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"openings": 1}', "\x00"])
+def test_a_file_that_is_no_memory_is_refused(tmp_path, content):
+    (tmp_path / "m.json").write_text(content)
+    with pytest.raises(UserError, match="not a memory file"):
+        Memory(tmp_path / "m.json")
+    with pytest.raises(UserError, match="does not exist"):
+        Memory(tmp_path / "none" / "m.json")
+
+
+def test_hidden_modules_come_back():
+    with hidden_modules("wave"), pytest.raises(ImportError):
+        import wave
+    import wave  # noqa: F811
+
+    assert wave is sys.modules["wave"]
+
+
+def test_the_tokenizer_knows_every_character(tmp_path):
+    from tokenizers import Tokenizer
+
+    train_tokenizer(["모자가 잘 어울려요! 😊"] * 5 + ["모자도 좋네요 ✨"] * 5, 400, tmp_path / "t.json")
+    tokenizer = Tokenizer.from_file(str(tmp_path / "t.json"))
+    for text in ("모자가 잘 어울려요! 😊", "쀍 déjà vu 👩🏽‍🚀 漢字", "두  칸"):
+        encoded = tokenizer.encode(text)
+        assert encoded.tokens[-1] == "</s>" and "<unk>" not in encoded.tokens
+        assert tokenizer.decode(encoded.ids) == text
