@@ -22,8 +22,12 @@ def export_onnx(
     imgsz: int = 640,
     confidence: float | None = None,
     class_confidence: dict[str, float] | None = None,
+    end_to_end: bool = False,
 ) -> Path:
     """Export with free height and width, write thresholds and the default input side into the metadata.
+
+    Args:
+        end_to_end: of a YOLOv10 checkpoint, export the head that needs no suppression instead of the other.
 
     Returns:
         `target`, written atomically.
@@ -34,7 +38,11 @@ def export_onnx(
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "model.pt"
         copy.write_bytes(Path(checkpoint).read_bytes())  # Ultralytics writes beside the checkpoint
-        graph = onnx.load(YOLO(copy).export(format="onnx", dynamic=True, simplify=True, imgsz=imgsz))
+        graph = onnx.load(
+            YOLO(copy).export(
+                format="onnx", dynamic=True, simplify=True, imgsz=imgsz, nms=False if end_to_end else None
+            )
+        )
     half_weights(graph)
     kept = {p.key: p.value for p in graph.metadata_props if p.key in ("names", "task", "stride", "license")}
     kept |= {"imgsz": str([imgsz, imgsz])}
@@ -71,10 +79,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("target", type=Path)
     parser.add_argument("--imgsz", type=int, default=640, help="default input side of the exported model")
     parser.add_argument("--confidence", type=float, help="default threshold stored with the weights")
+    parser.add_argument("--end-to-end", action="store_true", help="YOLOv10: export the head that needs no NMS")
     args = parser.parse_args(sys.argv[1:] if argv is None else argv)
     if not args.checkpoint.is_file():
         raise UserError(f"{args.checkpoint} does not exist")
-    print(export_onnx(args.checkpoint, args.target, args.imgsz, args.confidence))
+    print(export_onnx(args.checkpoint, args.target, args.imgsz, args.confidence, end_to_end=args.end_to_end))
     return 0
 
 

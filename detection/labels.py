@@ -6,6 +6,7 @@ A pack is one JSON file per language in `label_packs/`: `emotions` and `objects`
 `aliases` maps other names (old packs, everyday synonyms) to ids. Adding a language is adding one file.
 """
 
+import argparse
 import json
 import re
 import sys
@@ -96,11 +97,11 @@ def lint(raw: dict) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """`check FILE…`: lint label packs; status 1 where one has problems."""
-    args = sys.argv[1:] if argv is None else argv
-    if len(args) < 2 or args[0] != "check":
-        raise UserError("usage: python -m detection.labels check FILE [FILE ...]")
+    parser = argparse.ArgumentParser(prog="python -m detection.labels", description="Lint label packs.")
+    parser.add_argument("command", choices=["check"])
+    parser.add_argument("files", nargs="+", metavar="FILE")
     status = 0
-    for file in args[1:]:
+    for file in parser.parse_args(sys.argv[1:] if argv is None else argv).files:
         try:
             problems = lint(json.loads(Path(file).read_text("utf-8")))
         except OSError as error:

@@ -22,10 +22,12 @@ class EmotionSettings(Settings):
     face_boxes: str | None = None  # boxes.json of real photos, pictures in images/ beside it
     held_out: list[str] = []  # list files naming photos that are never read
     base: str  # .pt of a COCO YOLOv8n: the trunk starts from it, and it tells photos without people
+    start: Path | None = None  # a detector to go on from, instead of the classifier's trunk
     run: Path
     classifier_epochs: int = 12
     scenes: int = 5000
     scene_side: int = 320
+    scene_seed: int = 0
     epochs: int = 4
     patience: int = 10
     imgsz: int = 320
@@ -34,62 +36,78 @@ class EmotionSettings(Settings):
     val_share: float = 0.1
     seed: int = 0
     export: Path | None = None  # where the best weights go as ONNX
+    export_confidence: float = 0.05  # `detect` names every face; what is sure enough to say is decided later
 
 
 def train(settings: EmotionSettings) -> Path:
     """Run all stages; returns the best detector checkpoint's path."""
-    from rich.progress import track
-    from ultralytics import YOLO
-
-    from detection.emotion import classifier, dataset
+    from detection.emotion import classifier
     from detection.emotion.faces import load_faces
 
-    root, run = settings.data, settings.run
-    held_out = [root / name for name in settings.held_out]
-    folders = [root / name for name in settings.backgrounds]
-    boxes = [root / settings.face_boxes] if settings.face_boxes else []
-    for path in [*held_out, *folders, *boxes, Path(settings.base)]:
+    held_out = [settings.data / name for name in settings.held_out]
+    folders = [settings.data / name for name in settings.backgrounds]
+    boxes = settings.data / settings.face_boxes if settings.face_boxes else None
+    for path in [*held_out, *folders, *filter(None, [boxes, settings.start]), Path(settings.base)]:
         if not path.exists():
             raise UserError(
                 f"{path} does not exist; give the data root as data=FOLDER and check the paths in the config"
             )
-    run.mkdir(parents=True, exist_ok=True)
-    settings.save(run / "settings.yaml")
+    settings.run.mkdir(parents=True, exist_ok=True)
+    settings.save(settings.run / "settings.yaml")
 
-    train_faces, val_faces = load_faces(root / settings.faces).split(settings.val_share, settings.seed)
+    faces = load_faces(settings.data / settings.faces).split(settings.val_share, settings.seed)
     model = classifier.new_detector(settings.base)
+    trunk = model.model[: classifier.TRUNK_LAYERS]
     crops = classifier.train_classifier(
-        train_faces,
-        val_faces,
-        model.model[: classifier.TRUNK_LAYERS],
-        settings.classifier_epochs,
-        run / "classifier.pt",
-        seed=settings.seed,
+        *faces, trunk, settings.classifier_epochs, settings.run / "classifier.pt", seed=settings.seed
     )
+    data = write_dataset(settings, faces, folders, held_out, boxes, crops)
+    trunk.load_state_dict(crops.trunk.state_dict())
+    best = train_detector(settings, model, data)
+    if settings.export:
+        from detection.export import export_onnx
 
-    out = run / "dataset"
-    empty = dataset.photos_without_people(
-        training_photos(folders, held_out),
-        settings.base,
-        run / "backgrounds.json",
-        lambda i: track(i, "photos without people"),
-    )
-    for split, faces, count in (("train", train_faces, settings.scenes), ("val", val_faces, settings.scenes // 12)):
-        seed = settings.seed + (split == "val")
-        dataset.write_scenes(faces, empty, out, split, count, settings.scene_side, seed, lambda i: track(i, "scenes"))
+        export_onnx(best, settings.export, settings.imgsz, settings.export_confidence)
+    return best
+
+
+def write_dataset(
+    settings: EmotionSettings, faces: tuple, folders: list, held_out: list, boxes: Path | None, crops
+) -> Path:
+    """Scenes of (training, validation) `faces` and real photos as a YOLO dataset; returns its `data.yaml`."""
+    from rich.progress import track
+
+    from detection.emotion import dataset
+
+    out = settings.run / "dataset"
+    photos = training_photos(folders, held_out)
+    cache = settings.run / "backgrounds.json"
+    empty = dataset.photos_without_people(photos, settings.base, cache, lambda i: track(i, "photos without people"))
+    for number, (split, count) in enumerate([("train", settings.scenes), ("val", settings.scenes // 12)]):
+        seed = 2 * settings.scene_seed + number
+        side = settings.scene_side
+        dataset.write_scenes(faces[number], empty, out, split, count, side, seed, lambda i: track(i, "scenes"))
     if boxes and not list((out / "labels" / "train").glob("real_*")):
-        dataset.write_real_photos(boxes[0], held_out, crops, out)
-    data = dataset.write_data_yaml(out)
+        dataset.write_real_photos(boxes, held_out, crops, out)
+    return dataset.write_data_yaml(out)
 
-    last = run / "train" / "weights" / "last.pt"
-    if last.exists():
-        YOLO(last).train(resume=True)
+
+def train_detector(settings: EmotionSettings, model, data: Path) -> Path:
+    """Ultralytics' training from `model`, from `settings.start` or, after an interruption, from the last epoch."""
+    from ultralytics import YOLO
+
+    weights, done = settings.run / "train" / "weights", settings.run / "train.done"
+    start = settings.start or settings.run / "start.pt"
+    if done.exists():
+        return weights / "best.pt"
+    if (weights / "last.pt").exists():
+        YOLO(weights / "last.pt").train(resume=True)
     else:
-        model.model[: classifier.TRUNK_LAYERS].load_state_dict(crops.trunk.state_dict())
-        detector = YOLO("yolov10n.yaml", verbose=False)
-        detector.model = model
-        detector.save(run / "start.pt")
-        YOLO(run / "start.pt").train(
+        if not settings.start:
+            detector = YOLO("yolov10n.yaml", verbose=False)
+            detector.model = model
+            detector.save(start)
+        YOLO(start).train(
             data=str(data),
             epochs=settings.epochs,
             patience=settings.patience,
@@ -100,27 +118,22 @@ def train(settings: EmotionSettings) -> Path:
             lrf=0.02,
             warmup_epochs=0.3,
             warmup_bias_lr=settings.lr,
-            mosaic=0.0,
-            cls=1.5,
+            mosaic=0.0,  # scenes hold many faces already
+            cls=1.5,  # where a face is, is easy; what it feels is not
             hsv_h=0.02,
             hsv_s=0.4,
             hsv_v=0.3,
             scale=0.2,
             translate=0.05,
-            erasing=0.0,
             seed=settings.seed,
             workers=2,
-            project=str(run.resolve()),
+            project=str(settings.run.resolve()),
             name="train",
             exist_ok=True,
             plots=True,
         )
-    best = run / "train" / "weights" / "best.pt"
-    if settings.export:
-        from detection.export import export_onnx
-
-        export_onnx(best, settings.export)
-    return best
+    done.touch()
+    return weights / "best.pt"
 
 
 main = settings_command("detection.emotion.train", __doc__, EmotionSettings, train)

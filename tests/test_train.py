@@ -1,0 +1,290 @@
+"""The trainers learn, resume and refuse bad data, on tiny data that the tests draw themselves."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from configs.errors import UserError
+from configs.load import load_settings
+from detection.emotion import classifier, dataset
+from detection.emotion.faces import Faces, load_faces
+from detection.emotion.scenes import SceneComposer
+from detection.labels import EMOTION_IDS, OBJECT_IDS
+from detection.objects import pseudo_labels
+from detection.objects.pseudo_labels import Boxes, merge, read_mapping
+from tests.conftest import ROOT
+from tests.helpers import run_module
+
+
+def toy_faces(count: int, seed: int = 0) -> Faces:
+    """Crops whose class is plain to see: lying, standing or crossed stripes, plain dark or plain light."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 5, count)
+    wave = (np.arange(48) // 4 % 2 * 200).astype(np.uint8)
+    flat = np.zeros((48, 48), np.uint8)
+    kinds = [flat + wave[:, None], flat + wave[None], np.bitwise_xor(wave[:, None], wave[None]), flat, flat + 200]
+    images = np.stack([kinds[label] for label in labels]) + rng.integers(0, 40, (count, 48, 48)).astype(np.uint8)
+    return Faces(images, np.eye(5, dtype=np.float32)[labels])
+
+
+def test_votes_become_soft_targets(tmp_path):
+    names = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "nf"]
+    votes = np.array([[0, 0, 3, 0, 1, 0, 4, 0, 2, 0], [0, 0, 0, 0, 0, 5, 0, 0, 5, 0]])
+    np.savez(tmp_path / "f.npz", images=np.zeros((2, 48, 48), np.uint8), votes=votes, vote_names=names)
+    faces = load_faces(tmp_path / "f.npz")
+    assert len(faces) == 1  # the second has no vote for any of our five
+    assert faces.targets[0].tolist() == pytest.approx([1 / 8, 0, 7 / 8, 0, 0])  # surprise and fear are both panic
+    np.savez(tmp_path / "g.npz", images=np.zeros((1, 48, 48), np.uint8), votes=[[1]], vote_names=["boredom"])
+    with pytest.raises(UserError, match="boredom"):
+        load_faces(tmp_path / "g.npz")
+    with pytest.raises(UserError, match="does not exist"):
+        load_faces(tmp_path / "none.npz")
+
+
+def test_the_face_split_is_seeded_and_disjoint():
+    faces = toy_faces(100)
+    train, val = faces.split(0.1, seed=3)
+    assert (len(train), len(val)) == (90, 10)
+    assert np.array_equal(faces.split(0.1, seed=3)[1].images, val.images)
+    assert not {i.tobytes() for i in train.images} & {i.tobytes() for i in val.images}
+
+
+def test_scenes_are_deterministic_and_boxes_hold_faces():
+    background = [Image.new("RGB", (400, 300), "green")]
+    scenes = [SceneComposer(toy_faces(50), background, 160, seed=4) for _ in range(2)]
+    total = 0
+    for _ in range(12):
+        (a, truth), (b, again) = (s.compose() for s in scenes)
+        assert truth == again and a.tobytes() == b.tobytes()
+        total += len(truth)
+        for label, (x1, y1, x2, y2) in truth:
+            assert 0 <= label < 5 and 0 <= x1 < x2 <= a.width and 0 <= y1 < y2 <= a.height
+    assert total > 20
+
+
+def test_the_crop_classifier_learns_and_resumes(tmp_path):
+    train, val = toy_faces(300), toy_faces(60, seed=1)
+    lines = []
+    build = lambda: torch.nn.Sequential(torch.nn.Conv2d(3, 256, 12, 12), torch.nn.BatchNorm2d(256), torch.nn.ReLU())
+    run = lambda epochs: classifier.train_classifier(
+        train, val, build(), epochs, tmp_path / "c.pt", lr=5e-3, batch=12, log=lines.append
+    )
+    run(2)
+    before = len(lines)
+    model = run(8)
+    assert len(lines) - before == 6, "an interrupted training goes on after its last epoch"
+    p = classifier.predict(model, val.images)
+    assert np.allclose(p.sum(1), 1, atol=1e-5)
+    assert (p.argmax(1) == val.targets.argmax(1)).mean() > 0.5  # chance is 0.2
+
+
+def test_unsure_and_masked_faces_are_neither_target_nor_background(tmp_path, monkeypatch):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (100, 300, 3), np.uint8)
+    for name in ("a.png", "held.png"):
+        Image.fromarray(noise).save(folder / name)
+    boxes = [
+        {"bbox_xywh": [x, 10, 60, 60], "label": label}
+        for x, label in ((10, "without_mask"), (100, "with_mask"), (200, "without_mask"))
+    ]
+    (tmp_path / "boxes.json").write_text(
+        json.dumps([{"file_name": n, "width": 300, "height": 100, "boxes": boxes} for n in ("a.png", "held.png")])
+    )
+    (tmp_path / "held.txt").write_text("held.png\n")
+    answers = iter([[0, 0, 0, 0.9, 0.1], [0, 0, 0, 0.9, 0.1], [0.3, 0.3, 0.2, 0.1, 0.1]])  # sure, masked, unsure
+    monkeypatch.setattr(dataset, "predict", lambda model, images: np.array([next(answers)]))
+    assert dataset.write_real_photos(tmp_path / "boxes.json", [tmp_path / "held.txt"], None, tmp_path / "out") == 1
+    (label,) = (tmp_path / "out/labels/train").iterdir()
+    assert label.name == "real_a.txt" and [line.split()[0] for line in label.read_text().splitlines()] == ["3"]
+    pixels = np.asarray(Image.open(tmp_path / "out/images/train/real_a.jpg"), float)
+    spread = lambda x: pixels[20:60, x : x + 40].std()
+    assert spread(20) > 40 and spread(110) < 25 and spread(210) < 25  # the other two are smeared away
+
+
+def test_teachers_are_merged_by_rule():
+    mapping = read_mapping()
+    assert len(mapping) == 80 and {row["name"] for row in mapping.values()} <= set(OBJECT_IDS)
+    box = lambda *rows: np.array(rows, float).reshape(-1, 4)
+    open_images = Boxes(["Van", "Tree"], np.array([0.6, 0.5]), box([0, 0, 100, 100], [200, 0, 300, 100]))
+    coco = Boxes(
+        ["car", "car", "kite"], np.array([0.9, 0.8, 0.7]), box([0, 0, 98, 100], [400, 0, 500, 80], [200, 0, 300, 100])
+    )
+    merged = merge(open_images, coco, mapping)
+    assert merged.names == ["Van", "Tree", "Car", "Kite"]  # a van is a car already; another car and the kite are new
+    assert merge(open_images, Boxes([], np.zeros(0), np.zeros((0, 4))), mapping).names == ["Van", "Tree"]
+
+
+def test_a_mapping_to_an_unknown_class_is_an_error(tmp_path):
+    (tmp_path / "m.yaml").write_text("car: {name: Carr}\n")
+    with pytest.raises(UserError, match="Carr"):
+        read_mapping(tmp_path / "m.yaml")
+
+
+def test_pseudo_labels_become_a_yolo_dataset_and_resume(tmp_path, monkeypatch):
+    import ultralytics
+
+    (tmp_path / "photos").mkdir()
+    photos = []
+    for i in range(12):
+        photos.append(tmp_path / "photos" / f"{i}.png")
+        Image.new("RGB", (200, 100), (i * 20, 0, 0)).save(photos[-1])
+    calls = []
+
+    def look(teacher, image, confidence, imgsz):
+        calls.append(teacher)
+        name = "Hat" if teacher == "oi" else "dog"
+        return Boxes(
+            [name],
+            np.array([0.9]),
+            np.array([[20.0 if name == "Hat" else 120.0, 10, 60 if name == "Hat" else 220, 50]]),
+        )
+
+    monkeypatch.setattr(ultralytics, "YOLO", lambda path: path)
+    monkeypatch.setattr(pseudo_labels, "look", look)
+    settings = SimpleNamespace(
+        open_images_teacher="oi", coco_teacher="coco", confidence=0.25, teacher_imgsz=64, val_share=0.3, seed=0
+    )
+    for _ in range(2):
+        data = yaml.safe_load(pseudo_labels.build_dataset(photos, settings, tmp_path / "out").read_text())
+    assert len(calls) == 24  # the second call found everything done
+    assert data["names"][OBJECT_IDS.index("Hat")] == "Hat"
+    labels = list((tmp_path / "out/labels").rglob("*.txt"))
+    assert len(labels) == 12 and {p.parent.name for p in labels} == {"train", "val"}
+    rows = [line.split() for line in labels[0].read_text().splitlines()]
+    assert [OBJECT_IDS[int(r[0])] for r in rows] == ["Hat", "Dog"]
+    assert [float(v) for v in rows[0][1:]] == pytest.approx([0.2, 0.3, 0.2, 0.4])
+    assert float(rows[1][1]) + float(rows[1][3]) / 2 <= 1  # the dog's box left the picture: clipped, not dropped
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["boxes"] == {"Hat": 12, "Dog": 12}
+
+
+def test_distillation_pulls_the_student_to_the_teachers():
+    from detection.objects.distill import loss_of
+
+    torch.manual_seed(0)
+    teacher = (torch.randn(1, 64, 50), torch.zeros(1, 601, 50))
+    teacher[1][0, 7, :5] = 0.9
+    boxes, logits = torch.randn(1, 64, 50, requires_grad=True), torch.full((1, 601, 50), -6.0, requires_grad=True)
+    optimizer = torch.optim.Adam([boxes, logits], lr=0.3)
+    first = sum(loss_of((boxes, logits), teacher)).item()
+    for _ in range(60):
+        optimizer.zero_grad()
+        sum(loss_of((boxes, logits), teacher)).backward()
+        optimizer.step()
+    assert sum(loss_of((boxes, logits), teacher)).item() < first / 5
+    assert logits[0, 7, :5].sigmoid().min() > 0.6 and logits[0, 7, 10:].sigmoid().max() < 0.1
+
+
+@pytest.mark.parametrize("end_to_end", [False, True])
+def test_export_keeps_answers_and_metadata(tmp_path, end_to_end):
+    """A checkpoint and its half-size ONNX file see the same."""
+    from ultralytics import YOLO
+
+    from detection.export import export_onnx
+    from detection.runner import OnnxYolo, letterbox
+
+    model = classifier.new_detector()
+    detector = YOLO("yolov10n.yaml", verbose=False)
+    detector.model = model
+    detector.save(tmp_path / "m.pt")
+    file = export_onnx(tmp_path / "m.pt", tmp_path / "m.onnx", imgsz=64, confidence=0.11, end_to_end=end_to_end)
+    runner = OnnxYolo(file)
+    assert runner.names == list(EMOTION_IDS) and runner.side == 64 and runner.confidence == 0.11
+    assert runner.end_to_end == end_to_end and file.stat().st_size < 6_000_000
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8))
+    tensor = letterbox(photo, 64, False)[0]
+    model.end2end = end_to_end
+    with torch.no_grad():
+        expected = model.float().eval()(torch.from_numpy(tensor))[0].numpy()[0]
+    got = runner.session.run(None, {"images": tensor})[0][0]
+    assert expected.shape == got.shape
+    scores = (expected[:, 4], got[:, 4]) if end_to_end else (expected[4:].max(0), got[4:].max(0))
+    assert np.allclose(np.sort(scores[0])[-20:], np.sort(scores[1])[-20:], atol=2e-3)
+
+
+def tiny_writer_settings(tmp_path, *more):
+    from language.comment.train import WriterSettings
+
+    overrides = [
+        "count=400",
+        f"run={tmp_path}/run",
+        "vocab_size=1200",
+        "d_model=32",
+        "d_ff=64",
+        "num_heads=2",
+        "encoder_layers=1",
+        "decoder_layers=1",
+        "epochs=1",
+        "batch=16",
+        "eval_steps=10",
+        "held_out_share=0.1",
+        *more,
+    ]
+    return load_settings(ROOT / "configs/comment/t5_pocket.yaml", WriterSettings, overrides)
+
+
+def test_the_writer_trains_exports_and_writes(tmp_path):
+    from language.comment import CommentWriter
+    from language.comment.train import train
+
+    best = train(tiny_writer_settings(tmp_path, f"export={tmp_path}/ct2"))
+    assert (best / "config.json").exists() and (tmp_path / "run/settings.yaml").exists()
+    assert json.loads((tmp_path / "run/figures.json").read_text())["held_out_loss"] > 0
+    assert CommentWriter(str(tmp_path / "ct2")).write("모자, 안경", count=1)[0].text
+    resumed = train(tiny_writer_settings(tmp_path, f"export={tmp_path}/ct2", "epochs=2"))  # goes on from the checkpoint
+    steps = [int(p.name.split("-")[1]) for p in (tmp_path / "run/checkpoints").iterdir()]
+    assert resumed == best and max(steps) > 25
+
+
+def test_padding_is_masked_out_of_the_loss():
+    """The original left pad ids in the labels: its loss depended on the padding."""
+    from transformers import DataCollatorForSeq2Seq
+
+    from language.comment.train import new_model
+
+    model = new_model(tiny_writer_settings(ROOT), 60).eval()
+    short = {"input_ids": [5, 6, 1], "labels": [7, 8, 1]}
+    long = {"input_ids": [5] * 20 + [1], "labels": [9] * 30 + [1]}
+
+    class Pad:
+        padding_side = "right"
+        pad_token_id = 0
+
+        def pad(self, features, **kwargs):
+            width = max(len(f["input_ids"]) for f in features)
+            rows = [f["input_ids"] + [0] * (width - len(f["input_ids"])) for f in features]
+            mask = [[1] * len(f["input_ids"]) + [0] * (width - len(f["input_ids"])) for f in features]
+            return {"input_ids": torch.tensor(rows), "attention_mask": torch.tensor(mask)} | (
+                {"labels": [f["labels"] for f in features]} if "labels" in features[0] else {}
+            )
+
+    batch = DataCollatorForSeq2Seq(Pad(), label_pad_token_id=-100)([dict(short), dict(long)])
+    assert (batch["labels"][0, 3:] == -100).all()
+    alone = DataCollatorForSeq2Seq(Pad(), label_pad_token_id=-100)([dict(short)])
+    with torch.no_grad():
+        wide = {k: v[:1] for k, v in batch.items()}
+        assert model(**wide).loss.item() == pytest.approx(model(**alone).loss.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"), [(None, "cannot read the pairs"), ('{"elements": "a"}\n', "line 1"), ("", "at least 10")]
+)
+def test_bad_pairs_are_refused_before_training(tmp_path, lines, message):
+    from language.comment.train import train
+
+    file = tmp_path / "pairs.jsonl"
+    if lines is not None:
+        file.write_text(lines)
+    with pytest.raises(UserError, match=message):
+        train(tiny_writer_settings(tmp_path, f"pairs={file}"))
+
+
+@pytest.mark.parametrize("kind", ["objects", "emotion"])
+def test_missing_data_is_one_clear_line(kind, tmp_path):
+    done = run_module(f"detection.{kind}.train", "--config", f"configs/{kind}/pocket.yaml", f"data={tmp_path}")
+    assert done.status == 2 and "data=FOLDER" in done.err and len(done.err.strip().splitlines()) == 1
