@@ -54,7 +54,7 @@ class OnnxYolo:
         UserError: the file is damaged or is no detector.
     """
 
-    def __init__(self, file: Path, confidence: float = 0.25, iou: float = 0.6, threads: int | None = None):
+    def __init__(self, file: Path, confidence: float = 0.25, iou: float = 0.5, threads: int | None = None):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

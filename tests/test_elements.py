@@ -2,7 +2,7 @@
 
 from detection.records import Detection
 from language.render import render_input
-from pipeline.elements import FEELING_THRESHOLD, to_elements
+from pipeline.elements import FEELING_THRESHOLD, LONE_FACE_THRESHOLD, THING_THRESHOLD, to_elements
 
 
 def thing(label, score=0.9, box=(0, 0, 100, 100)):
@@ -17,7 +17,7 @@ def test_feelings_by_score_then_things_by_salience():
     seen = [
         thing("Cat", 0.95, (0, 0, 50, 50)),
         thing("Sofa bed", 0.4, (0, 0, 400, 300)),
-        face("sad", 0.6, (300, 0, 390, 90)),
+        face("sad", 0.75, (300, 0, 390, 90)),
         face("happy", 0.8, (0, 200, 100, 300)),
     ]
     assert [e.id for e in to_elements(seen, "ko")] == ["happy", "sad", "Sofa bed", "Cat"]
@@ -36,12 +36,23 @@ def test_what_says_nothing_makes_no_element():
 
 
 def test_unsure_feelings_are_left_unsaid():
-    assert len(to_elements([face("anger", FEELING_THRESHOLD - 0.01)], "ko")) == 0
-    assert len(to_elements([face("anger", FEELING_THRESHOLD)], "ko")) == 1
+    person = thing("Person", 0.3, (0, 0, 120, 400))
+    assert len(to_elements([face("anger", FEELING_THRESHOLD - 0.01), person], "ko")) == 0
+    assert len(to_elements([face("anger", FEELING_THRESHOLD), person], "ko")) == 1
+
+
+def test_a_face_where_nobody_is_must_be_surer():
+    clock, elsewhere = thing("Clock", 0.9), thing("Man", 0.9, (300, 0, 400, 400))
+    assert [e.id for e in to_elements([face("anger", LONE_FACE_THRESHOLD - 0.01), clock, elsewhere], "ko")] == ["Clock"]
+    assert [e.id for e in to_elements([face("anger", LONE_FACE_THRESHOLD)], "ko")] == ["anger"]
+
+
+def test_unsure_things_are_left_unsaid():
+    assert len(to_elements([thing("Suitcase", THING_THRESHOLD - 0.01)], "ko")) == 0
 
 
 def test_passers_by_do_not_set_the_mood():
-    seen = [face("happy", 0.7, (0, 0, 100, 100)), face("anger", 0.9, (200, 0, 220, 20))]
+    seen = [face("happy", 0.75, (0, 0, 100, 100)), face("anger", 0.9, (200, 0, 220, 20))]
     assert [e.id for e in to_elements(seen, "ko")] == ["happy"]
 
 

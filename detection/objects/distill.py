@@ -179,6 +179,21 @@ def distill(
     return result
 
 
+def average(labels: Path, distilled: Path, share: float, out: Path) -> Path:
+    """Mix two checkpoints of one ancestry weight by weight, `share` of the second; written to `out`.
+
+    Averaging fine-tuned weights keeps the strengths of both: Wortsman et al. 2022, "Model soups" (arXiv:2203.05482).
+    """
+    from ultralytics import YOLO
+
+    first, second = YOLO(labels), YOLO(distilled)
+    a, b = first.model.float().state_dict(), second.model.float().state_dict()
+    mixed = {k: torch.lerp(a[k], b[k], share) if a[k].dtype.is_floating_point else a[k] for k in a}
+    first.model.load_state_dict(mixed)
+    first.save(out)
+    return out
+
+
 def _save(base: str, trained: Raw, path: Path) -> None:
     """Write the student as an Ultralytics checkpoint."""
     from ultralytics import YOLO

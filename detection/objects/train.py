@@ -3,8 +3,8 @@
     python -m detection.objects.train --config configs/objects/pocket.yaml data=FOLDER
 
 Two teachers label the photos under `data` (`pseudo_labels.py`), Ultralytics trains the student on those labels, then
-the student learns the teachers' doubts too (`distill.py`) and is exported as ONNX. A run that was interrupted goes on
-where it stopped.
+the student learns the teachers' doubts too (`distill.py`), and the average of both weights is exported as ONNX. A run
+that was interrupted goes on where it stopped.
 """
 
 from pathlib import Path
@@ -35,11 +35,12 @@ class ObjectSettings(Settings):
     distill_steps: int = 450
     distill_imgsz: int = 416
     distill_lr: float = 5e-4
+    distilled_share: float = 0.4  # of the final weights; the rest are those that learned the labels
     val_share: float = 0.1
     seed: int = 0
     export: Path | None = None  # where the student goes as ONNX
-    export_imgsz: int = 640  # the exported model's default input side
-    export_confidence: float = 0.25
+    export_imgsz: int = 512  # the exported model's default input side
+    export_confidence: float = 0.14
 
 
 def train(settings: ObjectSettings) -> Path:
@@ -61,10 +62,10 @@ def train(settings: ObjectSettings) -> Path:
     if not done.exists():
         learn_labels(settings, data, weights / "last.pt")
         done.touch()
-    from detection.objects.distill import Teachers, distill
+    from detection.objects.distill import Teachers, average, distill
 
     teachers = Teachers(settings.open_images_teacher, settings.coco_teacher)
-    student = distill(
+    distilled = distill(
         str(weights / "last.pt"),
         teachers,
         settings.run / "dataset",
@@ -75,6 +76,7 @@ def train(settings: ObjectSettings) -> Path:
         settings.distill_lr,
         settings.seed,
     )
+    student = average(weights / "last.pt", distilled, settings.distilled_share, settings.run / "student.pt")
     if settings.export:
         from detection.export import export_onnx
 

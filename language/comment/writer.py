@@ -47,8 +47,9 @@ class CommentWriter:
 
         try:
             self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            # one thread: at this size a second one costs ten times what it brings
             self.translator = ctranslate2.Translator(
-                str(folder), device="cpu", compute_type="int8", inter_threads=1, intra_threads=2
+                str(folder), device="cpu", compute_type="int8", inter_threads=1, intra_threads=1
             )
         except Exception as error:  # both raise plain Exceptions for damaged files
             raise UserError(f"the writer in {folder} is damaged ({str(error).splitlines()[0][:120]})") from None
