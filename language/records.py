@@ -9,6 +9,10 @@ from pathlib import Path
 from detection.labels import EMOTION_IDS, KINDS, PLAIN_IDS, load_pack, lookup
 
 
+# How the list without elements is written: it is just a photo, and an encoder needs something to look at.
+EMPTY = {"ko": "사진", "en": "photo"}
+
+
 @dataclass(frozen=True, slots=True)
 class Element:
     """One entry of an element list.
@@ -83,7 +87,7 @@ class ElementList:
         for word in words:
             word = " ".join(word.split())
             label = lookup(word) or word
-            if label and label not in PLAIN_IDS:
+            if label and label not in PLAIN_IDS and word not in EMPTY.values():
                 kind = "emotion" if label in EMOTION_IDS else "object"
                 elements.setdefault(label, Element(label, kind, pack.name(label)))
         return cls(tuple(sorted(elements.values(), key=lambda e: e.kind)), lang)

@@ -92,6 +92,7 @@ def test_held_out_sets_never_stand_in_training():
     train, held = corpus.split_by_elements(pairs, 0.1, seed=0)
     sets = [{frozenset(p.elements.split(", ")) for p in part} for part in (train, held)]
     assert len(train) + len(held) == 3000 and held and not sets[0] & sets[1]
+    assert frozenset(["사진"]) in sets[0]  # the empty list is always learned
 
 
 def test_nothing_is_copied_from_the_published_pairs(shared):

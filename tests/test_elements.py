@@ -74,4 +74,4 @@ def test_a_general_name_gives_way_to_an_exact_one_on_the_same_spot():
 
 def test_nothing_seen_is_an_empty_list():
     assert len(to_elements([], "ko")) == 0
-    assert render_input(to_elements([], "ko")) == ""
+    assert render_input(to_elements([], "ko")) == "사진"

@@ -4,6 +4,7 @@ import pytest
 
 from detection.records import Detection, clipped
 from language.records import Comment, Element, ElementList, Evidence, Pair, read_jsonl, write_jsonl
+from language.render import render_input
 from pipeline.records import Failure, Result
 
 
@@ -46,6 +47,12 @@ def test_lists_are_parsed_in_both_languages_and_by_old_names():
 def test_words_that_say_nothing_make_no_element():
     assert len(ElementList.parse("인간의 얼굴, 남자, 사람, 무표정, 옷, 여자, , ")) == 0
     assert [e.id for e in ElementList.parse("공포, 인간의 얼굴, 모자, 남자, 소년")] == ["panic", "Hat"]
+
+
+def test_rendering_and_parsing_agree():
+    for text in ("당황, 모자", "사진", "기쁨, 슬픔, 자전거 바퀴"):
+        assert render_input(ElementList.parse(text)) == text
+    assert len(ElementList.parse("사진")) == len(ElementList.parse("")) == 0
 
 
 def test_unknown_words_given_by_hand_stay():

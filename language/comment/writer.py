@@ -92,38 +92,32 @@ class CommentWriter:
         """
         source = self.tokenizer.encode(render_input(elements)).tokens
         first = self._expand(source, [], count)
-        if not first:
-            return []
         # a likely beginning more often than an unlikely one
-        stem = rng.choices(first, [2.718 ** (2 * score) for _, score in first])[0][0]
+        stem = rng.choices(first, [1 / (rank + 2) for rank in range(len(first))])[0]
         cut = rng.randrange(1, max(2, len(stem) * 2 // 3))
+        written = {self._text(tokens): tokens for tokens in [*first, *self._expand(source, stem[:cut], count)]}
+        written.pop("", None)
+        scored = self.translator.score_batch([source] * len(written), list(written.values()))
         return [
-            self._comment(tokens, score)
-            for tokens, score in [*self._expand(source, stem[:cut], count), *first]
-            if self._text(tokens)
+            Comment(text, round(sum(score.log_probs) / len(score.log_probs), 4))
+            for text, score in zip(written, scored, strict=True)
         ]
 
-    def _expand(self, source: list[str], prefix: list[str], count: int) -> list[tuple[list[str], float]]:
-        result = self.translator.translate_batch(
+    def _expand(self, source: list[str], prefix: list[str], count: int) -> list[list[str]]:
+        """`count` continuations of `prefix` that differ in their next token, the likeliest first."""
+        return self.translator.translate_batch(
             [source],
             target_prefix=[prefix] if prefix else None,
             num_hypotheses=count,
             return_alternatives=True,
-            return_scores=True,
             beam_size=1,
             max_decoding_length=MAX_TOKENS,
-            length_penalty=1,
             min_alternative_expansion_prob=0.002,
-            replace_unknowns=False,
-        )[0]
-        return list(zip(result.hypotheses, result.scores, strict=True))
+        )[0].hypotheses
 
     def _text(self, tokens: list[str]) -> str:
         ids = [i for token in tokens if (i := self.tokenizer.token_to_id(token)) is not None]
         return self.tokenizer.decode(ids).strip()
-
-    def _comment(self, tokens: list[str], score: float) -> Comment:
-        return Comment(self._text(tokens), round(float(score), 4))
 
 
 def find_model(model: str) -> Path:

@@ -13,8 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from detection.labels import EMOTION_IDS, PLAIN_IDS
-from language.records import ElementList, Pair
-from language.render import render_input
+from language.records import EMPTY, ElementList, Pair
+from language.render import SEPARATOR, render_input
 from language.rules import TENDER, violations
 
 FOLDER = Path(__file__).parent
@@ -123,12 +123,13 @@ def build(count: int, seed: int = 0) -> list[Pair]:
 
 
 def split_by_elements(pairs: list[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """Training and held-out pairs; no element set stands in both."""
-    groups = sorted({frozenset(p.elements.split(", ")) for p in pairs}, key=sorted)
+    """Training and held-out pairs; no element set stands in both, and the empty one is never held out."""
+    group = lambda pair: frozenset(pair.elements.split(SEPARATOR))
+    groups = sorted({group(p) for p in pairs} - {frozenset([name]) for name in EMPTY.values()}, key=sorted)
     held = set(random.Random(seed).sample(groups, round(len(groups) * share)))
     parts: tuple[list[Pair], list[Pair]] = ([], [])
     for pair in pairs:
-        parts[frozenset(pair.elements.split(", ")) in held].append(pair)
+        parts[group(pair) in held].append(pair)
     return parts
 
 
