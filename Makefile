@@ -12,6 +12,7 @@ $(VENV)/.installed: requirements.txt setup.py
 
 check: $(VENV)/.installed ## install everything, then lint and test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/python -m pytest
 
 slow: $(VENV)/.installed ## the slow tests: wheel, load, kills

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from detection.labels import EMOTION_IDS, KINDS, PLAIN_IDS, load_pack, lookup
 
-
 # How the list without elements is written: it is just a photo, and an encoder needs something to look at.
 EMPTY = {"ko": "사진", "en": "photo"}
 
@@ -101,6 +100,19 @@ class Evidence:
     start: int
     end: int
     element: str
+
+
+def find_evidence(text: str, elements: ElementList) -> tuple[Evidence, ...]:
+    """Where a comment names an element; a longer name wins over one inside it."""
+    spans: list[Evidence] = []
+    for element in sorted(elements, key=lambda e: -len(e.name)):
+        start = text.find(element.name)
+        while start >= 0:
+            end = start + len(element.name)
+            if all(end <= s.start or start >= s.end for s in spans):
+                spans.append(Evidence(element.name, start, end, element.id))
+            start = text.find(element.name, end)
+    return tuple(sorted(spans, key=lambda s: s.start))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: Path) -> None:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
     learner = Tokenizer(models.BPE())
-    learner.pre_tokenizer = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always")
+    # marks stand alone, so that a name is the same token before a comma, a colon or nothing
+    spaces = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always")
+    learner.pre_tokenizer = pre_tokenizers.Sequence([spaces, pre_tokenizers.Punctuation("isolated")])
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - len(SPECIALS) - 256, min_frequency=2, show_progress=False, limit_alphabet=2500
     )

@@ -102,7 +102,8 @@ class PhotoCommenter:
         elements = _scaled(to_elements(seen, self.lang), size[0] / image.width, size[1] / image.height, size)
         comments: list[Comment] = self.writer.write(elements, count, seed, self.memory)
         clock.lap("write")
-        return Result(name, *size, elements, tuple(comments), clock.total(), photo=image)
+        kept = image if isinstance(photo, Image.Image) else None
+        return Result(name, *size, elements, tuple(comments), clock.total(), photo=kept)
 
     def comment_many(self, photos: Iterable[str | os.PathLike], count: int = 1, seed: int = 0) -> Iterator[Result]:
         """`comment` for each photo, in order, as they are done."""

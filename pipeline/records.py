@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
+from detection.photos import open_photo
 from language.records import Comment, ElementList
 from language.render import render_input
 
@@ -35,7 +36,8 @@ class Result:
     comments: tuple[Comment, ...] | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
     error: Failure | None = None
-    photo: Image.Image | None = field(default=None, repr=False, compare=False)  # kept for `annotated`
+    # A picture handed over in memory, for `annotated`; photos with a path are opened again when they are to be drawn.
+    photo: Image.Image | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         done = [v is not None for v in (self.width, self.height, self.elements, self.comments)]
@@ -51,15 +53,14 @@ class Result:
         """The photo with every element's boxes and labels drawn.
 
         Raises:
-            ValueError: the photo failed.
+            ValueError: the photo failed, or its file has gone since.
         """
-        if self.photo is None or self.elements is None:
-            raise ValueError(
-                f"{self.image} has no picture to draw on: {self.error.message if self.error else 'it was not kept'}"
-            )
+        if self.error:
+            raise ValueError(f"{self.image} has no picture to draw on: {self.error.message}")
         from pipeline.draw import annotate
 
-        return annotate(self.photo, self.elements, (self.width, self.height))
+        photo = self.photo or open_photo(self.image)[0]
+        return annotate(photo, self.elements, (self.width, self.height))
 
     def to_json(self) -> dict:
         """The JSON object of the public contract."""

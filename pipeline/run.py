@@ -100,12 +100,12 @@ class Saver:
         try:
             result.annotated().save(part, "JPEG", quality=92)
             os.replace(part, target)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             part.unlink(missing_ok=True)
             return Result(
                 result.image,
                 timings_ms=result.timings_ms,
-                error=Failure("not_saved", f"{target}: {error.strerror or error}"),
+                error=Failure("not_saved", f"{target}: {getattr(error, 'strerror', None) or error}"),
             )
         return result
 

@@ -1,6 +1,7 @@
 """The embedded writer keeps the contract and the rules; broken folders are refused in one line."""
 
 import json
+import random
 import shutil
 import sys
 
@@ -8,9 +9,10 @@ import pytest
 
 from configs.errors import UserError
 from language.comment import CommentWriter
-from language.comment.writer import POCKET, find_evidence, hidden_modules
+from language.comment.writer import POCKET, hidden_modules, plans
 from language.memory import Memory, opening
-from language.records import ElementList
+from language.records import ElementList, find_evidence
+from language.render import render_plan, render_target
 from language.rules import EMOJI, violations
 from language.tokenizer import train_tokenizer
 
@@ -88,6 +90,24 @@ def test_evidence_points_at_the_words():
         ("Bicycle wheel", "자전거 바퀴"),
         ("Bicycle", "자전거"),
     ]
+
+
+def test_plans_name_what_is_there_and_one_thing_only_beside_sorrow():
+    rng = random.Random(0)
+    for text in LISTS:
+        elements = ElementList.parse(text)
+        things = elements.of_kind("object")
+        found = plans(elements, rng)
+        assert all(e in things for plan in found for e in plan) and 1 <= len(found) <= 4
+        assert found[0] == things[:1]
+    assert {len(plan) for plan in plans(ElementList.parse("슬픔, 모자, 안경"), rng)} == {1}
+
+
+def test_a_target_is_the_plan_and_the_comment():
+    elements = ElementList.parse("기쁨, 모자, 자전거, 자전거 바퀴")
+    comment = "자전거 바퀴도 모자도 반짝이네요! 😊"
+    assert render_target(elements, comment) == f"기쁨, 자전거 바퀴, 모자: {comment}"
+    assert render_plan(elements, []) == "기쁨:" and render_plan(ElementList(), []) == "사진:"
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from pathlib import Path
 from configs.errors import UserError, exit_with
 from configs.load import Settings, settings_command
 from language.comment import corpus
-from language.records import Pair, read_jsonl
-from language.render import RENDER_VERSION
+from language.records import ElementList, Pair, read_jsonl
+from language.render import PLAN_END, RENDER_VERSION, render_target
 from language.tokenizer import EOS, PAD, for_training, train_tokenizer
 
 
@@ -25,6 +25,7 @@ class WriterSettings(Settings):
     pairs: Path | None = None  # JSONL of {"elements", "comment"}; composed from the phrase bank where absent
     count: int = 180000  # how many pairs to compose
     run: Path
+    start: Path | None = None  # a folder of weights to go on from, in transformers' format
     vocab_size: int = 5000
     d_model: int = 256
     d_ff: int = 1024
@@ -35,7 +36,7 @@ class WriterSettings(Settings):
     epochs: float = 1
     patience: int = 3
     batch: int = 32
-    lr: float = 4e-2  # relative to the size of each weight matrix, as Adafactor scales it
+    lr: float = 2.5e-2  # relative to the size of each weight matrix, as Adafactor scales it
     held_out_share: float = 0.01
     eval_steps: int = 1000
     seed: int = 0
@@ -62,8 +63,11 @@ def load_pairs(settings: WriterSettings) -> list[Pair]:
 
 
 def new_model(settings: WriterSettings, vocab_size: int):
-    """A T5 built from settings, random weights."""
+    """A T5 built from settings with random weights, or the one in `settings.start`."""
     from transformers import T5Config, T5ForConditionalGeneration
+
+    if settings.start:
+        return T5ForConditionalGeneration.from_pretrained(settings.start)
 
     config = T5Config(
         vocab_size=vocab_size,
@@ -89,7 +93,7 @@ def encode(pairs: list[Pair], tokenizer):
 
     columns = {
         "input_ids": tokenizer([p.elements for p in pairs])["input_ids"],
-        "labels": tokenizer([p.comment for p in pairs])["input_ids"],
+        "labels": tokenizer([render_target(ElementList.parse(p.elements), p.comment) for p in pairs])["input_ids"],
     }
     return Dataset.from_dict(columns)
 
@@ -113,7 +117,7 @@ def train(settings: WriterSettings) -> Path:
     vocabulary = settings.run / "tokenizer.json"
     if not vocabulary.exists():
         train_tokenizer(
-            (text for p in train_pairs for text in (p.elements, p.comment)), settings.vocab_size, vocabulary
+            (text for p in train_pairs for text in (p.elements, p.comment, PLAN_END)), settings.vocab_size, vocabulary
         )
     tokenizer = for_training(vocabulary)
     set_seed(settings.seed)

@@ -7,16 +7,17 @@ from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 
 from configs.errors import UserError
 from language.memory import Memory, opening
-from language.records import Comment, ElementList, Evidence
-from language.render import RENDER_VERSION, render_input
-from language.rules import violations
+from language.records import Comment, Element, ElementList, find_evidence
+from language.render import RENDER_VERSION, render_input, render_plan
+from language.rules import TENDER, violations
 
 POCKET = {"t5": Path(__file__).with_name("t5_pocket")}
 PLANNED = ("gpt2",)
-CANDIDATES = 8  # decoded together; a word in common with the list is rarely missing from all of them
+JITTER = 0.3  # how far (in mean log probability) a seed may lift a candidate over a likelier one
 MAX_TOKENS = 64
 
 
@@ -66,16 +67,13 @@ class CommentWriter:
         if count < 1:
             raise UserError(f"count must be at least 1, but got {count}")
         elements = self._as_list(elements)
-        candidates = self._candidates(
-            elements, random.Random(f"{seed} {render_input(elements)}"), max(CANDIDATES, 2 * count)
-        )
-        chosen: list[Comment] = []
-        for candidate in rank(candidates, elements, memory):
-            if all(opening(candidate.text) != opening(other.text) for other in chosen):
-                chosen.append(candidate)
-        if memory and chosen:
+        rng = random.Random(f"{seed} {render_input(elements)}")
+        ranked = rank(self._candidates(elements, rng, count), elements, rng, memory)
+        fresh = list({opening(c.text): c for c in reversed(ranked)}.values())[::-1]  # the best of each opening
+        chosen = [*fresh, *(c for c in ranked if c not in fresh)][:count]
+        if memory:
             memory.add(chosen[0].text)
-        return [replace(c, evidence=find_evidence(c.text, elements)) for c in chosen[:count]]
+        return [replace(c, evidence=find_evidence(c.text, elements)) for c in chosen]
 
     def _as_list(self, elements: ElementList | Iterable[str] | str) -> ElementList:
         if isinstance(elements, str):
@@ -85,35 +83,36 @@ class CommentWriter:
         return elements if elements.lang == self.lang else ElementList.from_ids((e.id for e in elements), self.lang)
 
     def _candidates(self, elements: ElementList, rng: random.Random, count: int) -> list[Comment]:
-        """Different beginnings, each written to its end; some then grow a second half anew.
+        """At least `count` comments: for each plan of what to speak of, several beginnings written to their end.
 
         CTranslate2's sampler is seeded once per thread, so its draws depend on what was written before. Expanding
-        the likeliest next tokens at a seeded place is as varied, and the same for the same seed.
+        the likeliest first words of each plan is as varied, and always the same.
         """
-        source = self.tokenizer.encode(render_input(elements)).tokens
-        first = self._expand(source, [], count)
-        # a likely beginning more often than an unlikely one
-        stem = rng.choices(first, [1 / (rank + 2) for rank in range(len(first))])[0]
-        cut = rng.randrange(1, max(2, len(stem) * 2 // 3))
-        written = {self._text(tokens): tokens for tokens in [*first, *self._expand(source, stem[:cut], count)]}
-        written.pop("", None)
-        scored = self.translator.score_batch([source] * len(written), list(written.values()))
-        return [
-            Comment(text, round(sum(score.log_probs) / len(score.log_probs), 4))
-            for text, score in zip(written, scored, strict=True)
-        ]
-
-    def _expand(self, source: list[str], prefix: list[str], count: int) -> list[list[str]]:
-        """`count` continuations of `prefix` that differ in their next token, the likeliest first."""
-        return self.translator.translate_batch(
-            [source],
-            target_prefix=[prefix] if prefix else None,
-            num_hypotheses=count,
+        source = self._tokens(render_input(elements)) + [self.card["eos"]]
+        prefixes = [self._tokens(render_plan(elements, plan)) for plan in plans(elements, rng)]
+        results = self.translator.translate_batch(
+            [source] * len(prefixes),
+            target_prefix=prefixes,
+            num_hypotheses=max(4, -(-2 * count // len(prefixes))),
             return_alternatives=True,
             beam_size=1,
             max_decoding_length=MAX_TOKENS,
             min_alternative_expansion_prob=0.002,
-        )[0].hypotheses
+        )
+        written = {
+            text: (tokens, len(prefix))
+            for prefix, result in zip(prefixes, results, strict=True)
+            for tokens in result.hypotheses
+            if (text := self._text(tokens[len(prefix) :]))
+        }
+        scored = self.translator.score_batch([source] * len(written), [tokens for tokens, _ in written.values()])
+        return [
+            Comment(text, round(mean(score.log_probs[skip:]), 4))
+            for (text, (_, skip)), score in zip(written.items(), scored, strict=True)
+        ]
+
+    def _tokens(self, text: str) -> list[str]:
+        return self.tokenizer.encode(text, add_special_tokens=False).tokens
 
     def _text(self, tokens: list[str]) -> str:
         ids = [i for token in tokens if (i := self.tokenizer.token_to_id(token)) is not None]
@@ -160,25 +159,30 @@ def read_card(folder: Path) -> dict:
     return card
 
 
-def rank(candidates: list[Comment], elements: ElementList, memory: Memory | None = None) -> list[Comment]:
-    """Fewest broken rules first, then what was not said lately, then the model's score; no text twice."""
-    distinct = {c.text: c for c in candidates}.values()
+def plans(elements: ElementList, rng: random.Random) -> list[list[Element]]:
+    """Up to four choices of which things a comment speaks of: one, or two where the mood is light.
+
+    The most salient thing has the best chance; what else comes is drawn.
+    """
+    things = elements.of_kind("object")[:4]
+    if not things:
+        return [[]]
+    moods = {e.id for e in elements.of_kind("emotion")}
+    if moods and moods <= TENDER:
+        return [[thing] for thing in things[:2]]
+    pairs = [[a, b] for a in things[:2] for b in things if a != b]
+    return [[things[0]], *rng.sample(pairs, min(3, len(pairs)))]
+
+
+def rank(
+    candidates: list[Comment], elements: ElementList, rng: random.Random, memory: Memory | None = None
+) -> list[Comment]:
+    """Fewest broken rules first, then what was not said lately, then the model's score with a seeded jitter."""
+    jitter = {c.text: JITTER * rng.expovariate(1) for c in candidates}
+    repeats = memory.repeats if memory else lambda text: 0
     return sorted(
-        distinct, key=lambda c: (len(violations(c.text, elements)), memory.repeats(c.text) if memory else 0, -c.score)
+        candidates, key=lambda c: (len(violations(c.text, elements)), repeats(c.text), -c.score - jitter[c.text])
     )
-
-
-def find_evidence(text: str, elements: ElementList) -> tuple[Evidence, ...]:
-    """Where a comment names an element; a longer name wins over one inside it."""
-    spans: list[Evidence] = []
-    for element in sorted(elements, key=lambda e: -len(e.name)):
-        start = text.find(element.name)
-        while start >= 0:
-            end = start + len(element.name)
-            if all(end <= s.start or start >= s.end for s in spans):
-                spans.append(Evidence(element.name, start, end, element.id))
-            start = text.find(element.name, end)
-    return tuple(sorted(spans, key=lambda s: s.start))
 
 
 @contextmanager
