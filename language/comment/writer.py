@@ -69,8 +69,11 @@ class CommentWriter:
         elements = self._as_list(elements)
         rng = random.Random(f"{seed} {render_input(elements)}")
         ranked = rank(self._candidates(elements, rng, count), elements, rng, memory)
-        fresh = list({opening(c.text): c for c in reversed(ranked)}.values())[::-1]  # the best of each opening
-        chosen = [*fresh, *(c for c in ranked if c not in fresh)][:count]
+        best: dict[str, Comment] = {}
+        for candidate in ranked:
+            best.setdefault(opening(candidate.text), candidate)
+        # comments for one photo begin differently while there are beginnings enough
+        chosen = [*best.values(), *(c for c in ranked if c not in best.values())][:count]
         if memory:
             memory.add(chosen[0].text)
         return [replace(c, evidence=find_evidence(c.text, elements)) for c in chosen]
