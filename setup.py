@@ -25,7 +25,7 @@ setup(
     package_data={
         "configs": ["*/*.yaml"],
         "detection": ["label_packs/*.json", *(f"*/{kind}" for kind in DATA)],
-        "language": [f"comment/*/{kind}" for kind in DATA],
+        "language": ["comment/*.md", *(f"comment/*/{kind}" for kind in DATA)],
         "pipeline": ["fonts/*.ttf", "fonts/*.txt"],
     },
     install_requires=[
