@@ -22,7 +22,7 @@ class UltralyticsYolo:
             from ultralytics import YOLO
         except ImportError:
             raise UserError(
-                f"{file.name} needs Ultralytics: pip install 'daetgeul[train]' (the embedded models do not)"
+                f"{file.name} needs Ultralytics: `pip install ultralytics` (the embedded models do not)"
             ) from None
         self.device = device or best_device(torch)
         if (

@@ -73,10 +73,12 @@ class PhotoCommenter:
         return Memory(Path(self.memory_file)) if self.memory_file else None
 
     def load(self) -> "PhotoCommenter":
-        """Load everything now, the three models at the same time."""
+        """Load everything now: ONNX models at the same time, `.pt` ones in turn."""
         from concurrent.futures import ThreadPoolExecutor
 
-        with ThreadPoolExecutor(3) as pool:
+        # the writer hides torch while it loads, so nothing that needs torch may load beside it
+        light = all(self.names[n] == "pocket" or self.names[n].endswith(".onnx") for n in ("objects", "emotion"))
+        with ThreadPoolExecutor(3 if light else 1) as pool:
             for job in [pool.submit(getattr, self, name) for name in ("writer", "objects", "emotion")]:
                 job.result()
         _ = self.memory
