@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -103,15 +104,12 @@ class Evidence:
 
 
 def find_evidence(text: str, elements: ElementList) -> tuple[Evidence, ...]:
-    """Where a comment names an element; a longer name wins over one inside it."""
+    """Where a comment names an element, at the start of a word; a longer name wins over one inside it."""
     spans: list[Evidence] = []
     for element in sorted(elements, key=lambda e: -len(e.name)):
-        start = text.find(element.name)
-        while start >= 0:
-            end = start + len(element.name)
-            if all(end <= s.start or start >= s.end for s in spans):
-                spans.append(Evidence(element.name, start, end, element.id))
-            start = text.find(element.name, end)
+        for match in re.finditer(rf"(?<![가-힣A-Za-z]){re.escape(element.name)}", text):
+            if all(match.end() <= s.start or match.start() >= s.end for s in spans):
+                spans.append(Evidence(match.group(), match.start(), match.end(), element.id))
     return tuple(sorted(spans, key=lambda s: s.start))
 
 

@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 
 from detection.labels import OBJECT_IDS, PLAIN_IDS, load_pack
-from language.records import ElementList
+from language.records import ElementList, find_evidence
 
 _BASE = "[\U0001f300-\U0001faff\u2600-\u27bf\u2b50\u2b55\u2934\u2935\u203c\u2049]"
 EMOJI = re.compile(
@@ -52,6 +52,7 @@ def violations(text: str, elements: ElementList) -> list[str]:
     plain = EMOJI.sub("", text).replace("\ufe0f", "").strip()
     sentences = [s for s in re.split(r"[.!~…]+", plain) if s.strip()]
     own = [e.name for e in elements.of_kind("object")]
+    named = [span.element for span in find_evidence(text, elements)]
     moods = {e.id for e in elements.of_kind("emotion")}
     broken = {
         "question": QUESTION.search(text),
@@ -65,6 +66,6 @@ def violations(text: str, elements: ElementList) -> list[str]:
             not any(m.group() in name for name in own) for m in thing_names(elements.lang).finditer(text)
         ),
         "mood": (moods and moods <= TENDER and CHEERFUL.search(text)) or (moods == {"happy"} and GLOOMY.search(text)),
-        "repeats itself": len(sentences) == 2 and sentences[0].strip() == sentences[1].strip(),
+        "repeats itself": len(named) > len(set(named)),
     }
     return [rule for rule, hit in broken.items() if hit]

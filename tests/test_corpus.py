@@ -75,6 +75,7 @@ def test_sad_and_angry_lists_are_answered_gently():
         ("모자 좋아요. 정말 좋아요. 또 올게요. 😊", "sentences"),
         ("모자가 좋네요 \ufffd 😊", "broken"),
         ("모자가 <unk> 좋네요 😊", "broken"),
+        ("모자도 좋고 모자까지 멋지네요 😊", "repeats itself"),
         ("모자 쓰고 푹 쉬세요. 힘내세요 💙", "mood"),
     ],
 )

@@ -110,6 +110,11 @@ def test_a_target_is_the_plan_and_the_comment():
     assert render_plan(elements, []) == "기쁨:" and render_plan(ElementList(), []) == "사진:"
 
 
+def test_evidence_is_a_word_not_a_part_of_one():
+    elements = ElementList.parse("소")
+    assert [s.start for s in find_evidence("음메 하는 소 울음소리", elements)] == [6]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
