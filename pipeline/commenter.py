@@ -2,6 +2,7 @@
 
 import os
 import time
+import zlib
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -102,7 +103,9 @@ class PhotoCommenter:
         seen += self.emotion.detect(image)
         clock.lap("emotion")
         elements = _scaled(to_elements(seen, self.lang), size[0] / image.width, size[1] / image.height, size)
-        comments: list[Comment] = self.writer.write(elements, count, seed, self.memory)
+        # photos that show the same things need not get the same words
+        own_seed = (seed << 32) + zlib.crc32(image.resize((8, 8)).convert("L").tobytes())
+        comments: list[Comment] = self.writer.write(elements, count, own_seed, self.memory)
         clock.lap("write")
         kept = image if isinstance(photo, Image.Image) else None
         return Result(name, *size, elements, tuple(comments), clock.total(), photo=kept)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -69,14 +70,16 @@ def test_the_main_job_runs_from_a_wheel(tmp_path):
 
 
 @pytest.mark.slow
-def test_many_photos_stay_in_memory_bounds(tmp_path):
+def test_many_photos_stay_in_memory_bounds():
     """Peak memory of a long run stays under 500 MB."""
-    import resource
-
+    if not Path("/proc/self/status").exists():
+        pytest.skip("this system does not tell a process's peak memory")
+    # not ru_maxrss: that counts the parent's memory at the fork
     code = (
-        "import sys, resource; from pipeline.run import main; main(sys.argv[1:]);"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+        "import re, sys; from pipeline.run import main; main(sys.argv[1:]);"
+        "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1], file=sys.stderr)"
     )
     photos = [str(p) for p in PHOTOS.glob("*.jpg")] * 25
     done = subprocess.run([sys.executable, "-c", code, *photos], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0 and resource and int(done.stderr.split()[-1]) / 1024 < 500
+    assert done.returncode == 0
+    assert int(done.stderr.split()[-1]) / 1024 < 500

@@ -17,7 +17,8 @@ from language.rules import TENDER, violations
 
 POCKET = {"t5": Path(__file__).with_name("t5_pocket")}
 PLANNED = ("gpt2",)
-JITTER = 0.3  # how far (in mean log probability) a seed may lift a candidate over a likelier one
+CANDIDATES = 16  # decoded in one batch, over all plans
+LEEWAY = 0.12  # in mean log probability per token
 MAX_TOKENS = 64
 
 
@@ -86,7 +87,7 @@ class CommentWriter:
         return elements if elements.lang == self.lang else ElementList.from_ids((e.id for e in elements), self.lang)
 
     def _candidates(self, elements: ElementList, rng: random.Random, count: int) -> list[Comment]:
-        """At least `count` comments: for each plan of what to speak of, several beginnings written to their end.
+        """More comments than are wanted: for each plan of what to speak of, several beginnings written to their end.
 
         CTranslate2's sampler is seeded once per thread, so its draws depend on what was written before. Expanding
         the likeliest first words of each plan is as varied, and always the same.
@@ -96,7 +97,7 @@ class CommentWriter:
         results = self.translator.translate_batch(
             [source] * len(prefixes),
             target_prefix=prefixes,
-            num_hypotheses=max(4, -(-2 * count // len(prefixes))),
+            num_hypotheses=-(-max(CANDIDATES, 2 * count) // len(prefixes)),
             return_alternatives=True,
             beam_size=1,
             max_decoding_length=MAX_TOKENS,
@@ -180,12 +181,15 @@ def plans(elements: ElementList, rng: random.Random) -> list[list[Element]]:
 def rank(
     candidates: list[Comment], elements: ElementList, rng: random.Random, memory: Memory | None = None
 ) -> list[Comment]:
-    """Fewest broken rules first, then what was not said lately, then the model's score with a seeded jitter."""
-    jitter = {c.text: JITTER * rng.expovariate(1) for c in candidates}
+    """Fewest broken rules first, then what was not said lately, then good ones in a drawn order, then the others.
+
+    Good is what comes within `LEEWAY` of the best score: below that, small models mix up their sentences.
+    """
+    broken = {c.text: len(violations(c.text, elements)) for c in candidates}
+    best = max((c.score for c in candidates if broken[c.text] == min(broken.values())), default=0)
+    place = {c.text: rng.random() if c.score >= best - LEEWAY else 1 + best - c.score for c in candidates}
     repeats = memory.repeats if memory else lambda text: 0
-    return sorted(
-        candidates, key=lambda c: (len(violations(c.text, elements)), repeats(c.text), -c.score - jitter[c.text])
-    )
+    return sorted(candidates, key=lambda c: (broken[c.text], repeats(c.text), place[c.text]))
 
 
 @contextmanager
