@@ -7,6 +7,7 @@ python -m pipeline.run holiday/ --count 3 --save out/ --json > comments.jsonl
 import argparse
 import os
 import sys
+import warnings
 from pathlib import Path
 
 from configs.errors import UserError, exit_with
@@ -158,4 +159,5 @@ def _positive(text: str) -> int:
 if __name__ == "__main__":
     for stream in (sys.stdout, sys.stderr):  # Korean must come out whatever the terminal's locale is
         stream.reconfigure(encoding="utf-8", errors="replace")
+    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     exit_with(main)
