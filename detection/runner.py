@@ -2,6 +2,7 @@
 
 import ast
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,19 @@ from detection.boxes import nms
 STRIDE = 32
 MAX_DETECTIONS = 300
 PAD_GREY = 114  # Ultralytics' letterbox colour
+
+
+_one_at_a_time = threading.Lock()
+
+
+def _literal(text: str):
+    """A Python literal from a model's metadata.
+
+    Python 3.11 counts the depth of all threads' parses together and fails now and then when two detectors load at the
+    same time ("AST constructor recursion depth mismatch"), hence the lock.
+    """
+    with _one_at_a_time:
+        return ast.literal_eval(text)
 
 
 @dataclass(frozen=True)
@@ -69,16 +83,16 @@ class OnnxYolo:
         except Exception as error:  # ONNX Runtime's errors share no public base class
             raise UserError(f"{file} is damaged or not an ONNX model ({str(error).splitlines()[0][:120]})") from None
         meta = self.session.get_modelmeta().custom_metadata_map
-        names = ast.literal_eval(meta.get("names", "None"))
+        names = _literal(meta.get("names", "None"))
         if not names:
             raise UserError(f"{file} names no classes in its metadata; export it with Ultralytics or detection.export")
         self.names = [names[i] for i in range(len(names))] if isinstance(names, dict) else list(names)
         self.input = self.session.get_inputs()[0]
         fixed = [v for v in self.input.shape[2:] if isinstance(v, int)]
         self.square = bool(fixed)  # exported for one size only
-        self.side = max(fixed) if fixed else max(ast.literal_eval(meta.get("imgsz", "[640, 640]")))
+        self.side = max(fixed) if fixed else max(_literal(meta.get("imgsz", "[640, 640]")))
         self.confidence = float(meta.get("confidence", confidence))
-        per_class = ast.literal_eval(meta.get("class_confidence", "{}"))
+        per_class = _literal(meta.get("class_confidence", "{}"))
         self.thresholds = np.array([per_class.get(name, self.confidence) for name in self.names], np.float32)
         self.iou = iou
         shape = self.session.get_outputs()[0].shape

@@ -174,3 +174,12 @@ def test_every_orientation_gives_the_same_detections(tmp_path, orientation):
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
 def test_any_picture_mode_is_taken(mode):
     assert isinstance(ObjectDetector().detect(Image.open(PHOTOS / "cat.jpg").convert(mode)), list)
+
+
+def test_detectors_load_side_by_side():
+    """Parsing 601 class names in two threads at once failed now and then."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(lambda kind: kind(), [ObjectDetector, EmotionDetector] * 10))
+    assert len(loaded) == 20
