@@ -66,7 +66,7 @@ def open_photo(path: str | os.PathLike) -> tuple[Image.Image, tuple[int, int]]:
         raise PhotoError("not_found", f"{path} does not exist") from None
     except PermissionError:
         raise PhotoError("not_readable", f"{path} may not be read (permission denied)") from None
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, ImportError):  # Ultralytics patches Image.open to try another HEIF plugin
         raise PhotoError("not_an_image", f"{path} is not a picture in a known format") from None
     except PhotoError:
         raise

@@ -175,3 +175,16 @@ def test_the_shipped_configs_read_nothing_that_is_checked(shared, config, key):
     }
     for photo in photos:
         assert photo.name not in held and photo.relative_to(data).as_posix() not in held
+
+
+def test_a_patched_opener_does_not_leak_its_import_error(tmp_path, monkeypatch):
+    """Ultralytics replaces Image.open by one that imports another HEIF plugin for what Pillow cannot read."""
+
+    def patched(*args, **kwargs):
+        raise ModuleNotFoundError("No module named 'pi_heif'")
+
+    monkeypatch.setattr(Image, "open", patched)
+    (tmp_path / "text.jpg").write_text("this is no picture")
+    with pytest.raises(PhotoError) as error:
+        open_photo(tmp_path / "text.jpg")
+    assert error.value.kind == "not_an_image"

@@ -8,9 +8,10 @@ crops, scenes and real photos written as a dataset, then YOLOv10n on them. The b
 
 from pathlib import Path
 
-from configs.errors import UserError, exit_with
+from configs.errors import exit_with
 from configs.load import Settings, settings_command
 from detection.photos import training_photos
+from detection.training import fit, open_run
 
 
 class EmotionSettings(Settings):
@@ -47,14 +48,7 @@ def train(settings: EmotionSettings) -> Path:
     held_out = [settings.data / name for name in settings.held_out]
     folders = [settings.data / name for name in settings.backgrounds]
     boxes = settings.data / settings.face_boxes if settings.face_boxes else None
-    for path in [*held_out, *folders, *filter(None, [boxes, settings.start]), Path(settings.base)]:
-        if not path.exists():
-            raise UserError(
-                f"{path} does not exist; give the data root as data=FOLDER and check the paths in the config"
-            )
-    settings.run.mkdir(parents=True, exist_ok=True)
-    settings.save(settings.run / "settings.yaml")
-
+    open_run(settings, [*held_out, *folders, *filter(None, [boxes, settings.start]), Path(settings.base)])
     faces = load_faces(settings.data / settings.faces).split(settings.val_share, settings.seed)
     model = classifier.new_detector(settings.base)
     trunk = model.model[: classifier.TRUNK_LAYERS]
@@ -93,47 +87,17 @@ def write_dataset(
 
 
 def train_detector(settings: EmotionSettings, model, data: Path) -> Path:
-    """Ultralytics' training from `model`, from `settings.start` or, after an interruption, from the last epoch."""
+    """Train the detector from `model`, or from `settings.start`; returns the best checkpoint."""
     from ultralytics import YOLO
 
-    weights, done = settings.run / "train" / "weights", settings.run / "train.done"
     start = settings.start or settings.run / "start.pt"
-    if done.exists():
-        return weights / "best.pt"
-    if (weights / "last.pt").exists():
-        YOLO(weights / "last.pt").train(resume=True)
-    else:
-        if not settings.start:
-            detector = YOLO("yolov10n.yaml", verbose=False)
-            detector.model = model
-            detector.save(start)
-        YOLO(start).train(
-            data=str(data),
-            epochs=settings.epochs,
-            patience=settings.patience,
-            imgsz=settings.imgsz,
-            batch=settings.batch,
-            optimizer="AdamW",
-            lr0=settings.lr,
-            lrf=0.02,
-            warmup_epochs=0.3,
-            warmup_bias_lr=settings.lr,
-            mosaic=0.0,  # scenes hold many faces already
-            cls=1.5,  # where a face is, is easy; what it feels is not
-            hsv_h=0.02,
-            hsv_s=0.4,
-            hsv_v=0.3,
-            scale=0.2,
-            translate=0.05,
-            seed=settings.seed,
-            workers=2,
-            project=str(settings.run.resolve()),
-            name="train",
-            exist_ok=True,
-            plots=True,
-        )
-    done.touch()
-    return weights / "best.pt"
+    if not settings.start:
+        detector = YOLO("yolov10n.yaml", verbose=False)
+        detector.model = model
+        detector.save(start)
+    # cls: where a face is, is easy; what it feels is not
+    jitter = {"hsv_h": 0.02, "hsv_s": 0.4, "hsv_v": 0.3, "scale": 0.2, "translate": 0.05}
+    return fit(start, data, settings, lrf=0.02, cls=1.5, **jitter) / "best.pt"
 
 
 main = settings_command("detection.emotion.train", __doc__, EmotionSettings, train)

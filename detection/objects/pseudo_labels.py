@@ -77,6 +77,8 @@ def build_dataset(photos: list[Path], settings, out: Path, progress=iter) -> Pat
     mapping, number = read_mapping(), {name: i for i, name in enumerate(OBJECT_IDS)}
     rng = random.Random(settings.seed)
     splits = {photo: "val" if rng.random() < settings.val_share else "train" for photo in photos}
+    if "val" not in splits.values():
+        splits[photos[-1]] = "val"  # training needs one to watch
     counts: dict[str, int] = {}
     for photo in progress(photos):
         target = out / "images" / splits[photo] / f"{photo.parent.name}_{photo.stem}.jpg"

@@ -9,10 +9,11 @@ that was interrupted goes on where it stopped.
 
 from pathlib import Path
 
-from configs.errors import UserError, exit_with
+from configs.errors import exit_with
 from configs.load import Settings, settings_command
 from detection.objects.pseudo_labels import build_dataset
 from detection.photos import training_photos
+from detection.training import fit, open_run
 
 
 class ObjectSettings(Settings):
@@ -49,25 +50,16 @@ def train(settings: ObjectSettings) -> Path:
 
     folders = [settings.data / name for name in settings.photos]
     files = [settings.data / name for name in settings.held_out]
-    for path in [*folders, *files, *map(Path, (settings.open_images_teacher, settings.coco_teacher, settings.base))]:
-        if not path.exists():
-            raise UserError(
-                f"{path} does not exist; give the photo root as data=FOLDER and check the paths in the config"
-            )
-    settings.run.mkdir(parents=True, exist_ok=True)
-    settings.save(settings.run / "settings.yaml")
+    teachers = (settings.open_images_teacher, settings.coco_teacher)
+    open_run(settings, [*folders, *files, *map(Path, (*teachers, settings.base))])
     photos = training_photos(folders, files)
     data = build_dataset(photos, settings, settings.run / "dataset", lambda items: track(items, "teachers look"))
-    weights, done = settings.run / "train" / "weights", settings.run / "train.done"
-    if not done.exists():
-        learn_labels(settings, data, weights / "last.pt")
-        done.touch()
+    weights = fit(settings.base, data, settings, lrf=0.05)
     from detection.objects.distill import Teachers, average, distill
 
-    teachers = Teachers(settings.open_images_teacher, settings.coco_teacher)
     distilled = distill(
         str(weights / "last.pt"),
-        teachers,
+        Teachers(*teachers),
         settings.run / "dataset",
         settings.run / "distill",
         settings.distill_steps,
@@ -82,34 +74,6 @@ def train(settings: ObjectSettings) -> Path:
 
         export_onnx(student, settings.export, settings.export_imgsz, settings.export_confidence)
     return student
-
-
-def learn_labels(settings: ObjectSettings, data: Path, last: Path) -> None:
-    """Ultralytics' own training on the pseudo-labels, from `base` or, after an interruption, from `last`."""
-    from ultralytics import YOLO
-
-    if last.exists():
-        YOLO(last).train(resume=True)
-        return
-    YOLO(settings.base).train(
-        data=str(data),
-        epochs=settings.epochs,
-        patience=settings.patience,
-        imgsz=settings.imgsz,
-        batch=settings.batch,
-        optimizer="AdamW",
-        lr0=settings.lr,
-        lrf=0.05,
-        warmup_epochs=0.3,
-        warmup_bias_lr=settings.lr,
-        mosaic=0.0,
-        seed=settings.seed,
-        workers=2,
-        project=str(settings.run.resolve()),
-        name="train",
-        exist_ok=True,
-        plots=True,
-    )
 
 
 main = settings_command("detection.objects.train", __doc__, ObjectSettings, train)

@@ -1,0 +1,59 @@
+"""What both detectors' trainers share: checking their paths, and Ultralytics' training with resume."""
+
+from pathlib import Path
+
+from configs.errors import UserError
+from configs.load import Settings
+
+
+def open_run(settings: Settings, needed: list[Path]) -> None:
+    """Make the run folder and save the settings in it, once every needed path is there.
+
+    Raises:
+        UserError: a path does not exist.
+    """
+    for path in needed:
+        if not Path(path).exists():
+            raise UserError(
+                f"{path} does not exist; give the data root as data=FOLDER and check the paths in the config"
+            )
+    settings.run.mkdir(parents=True, exist_ok=True)
+    settings.save(settings.run / "settings.yaml")
+
+
+def fit(start: str | Path, data: Path, settings: Settings, **more) -> Path:
+    """Train a checkpoint with Ultralytics; `more` are its further arguments.
+
+    An interrupted training goes on from its last epoch, a finished one is not repeated.
+
+    Returns:
+        The folder with `best.pt` and `last.pt`.
+    """
+    from ultralytics import YOLO
+
+    weights, done = settings.run / "train" / "weights", settings.run / "train.done"
+    if not done.exists():
+        if (weights / "last.pt").exists():
+            YOLO(weights / "last.pt").train(resume=True)
+        else:
+            YOLO(start).train(
+                data=str(data),
+                epochs=settings.epochs,
+                patience=settings.patience,
+                imgsz=settings.imgsz,
+                batch=settings.batch,
+                optimizer="AdamW",
+                lr0=settings.lr,
+                warmup_epochs=0.3,
+                warmup_bias_lr=settings.lr,
+                mosaic=0.0,  # photos are whole and scenes full already
+                seed=settings.seed,
+                workers=2,
+                project=str(settings.run.resolve()),
+                name="train",
+                exist_ok=True,
+                plots=True,
+                **more,
+            )
+        done.touch()
+    return weights
