@@ -2,7 +2,7 @@
 
     python -m detection.export runs/emotion_pocket/train/weights/best.pt detection/emotion/pocket.onnx --imgsz 320
 
-Weights are stored as float16 and cast back when the file is loaded: half the size, arithmetic stays float32.
+Weights are stored as int8 with one scale per output channel; arithmetic stays float32.
 """
 
 import argparse
@@ -23,11 +23,13 @@ def export_onnx(
     confidence: float | None = None,
     class_confidence: dict[str, float] | None = None,
     end_to_end: bool = False,
+    more: dict[str, str] | None = None,
 ) -> Path:
     """Export with free height and width, write thresholds and the default input side into the metadata.
 
     Args:
         end_to_end: of a YOLOv10 checkpoint, export the head that needs no suppression instead of the other.
+        more: further metadata.
 
     Returns:
         `target`, written atomically.
@@ -43,33 +45,50 @@ def export_onnx(
                 format="onnx", dynamic=True, simplify=True, imgsz=imgsz, nms=False if end_to_end else None
             )
         )
-    half_weights(graph)
     kept = {p.key: p.value for p in graph.metadata_props if p.key in ("names", "task", "stride", "license")}
     kept |= {"imgsz": str([imgsz, imgsz])}
     if confidence is not None:
         kept["confidence"] = str(confidence)
     if class_confidence:
         kept["class_confidence"] = json.dumps(class_confidence)
+    return write_onnx(graph, target, kept | (more or {}))
+
+
+def write_onnx(graph, target: Path, metadata: dict[str, str]) -> Path:
+    """Store an ONNX model with int8 weights and this metadata, atomically; returns `target`."""
+    import onnx
+
+    int8_weights(graph)
     del graph.metadata_props[:]
-    onnx.helper.set_model_props(graph, kept)
+    onnx.helper.set_model_props(graph, metadata)
     part = Path(target).with_suffix(".part")
     onnx.save(graph, part)
     part.replace(target)
     return Path(target)
 
 
-def half_weights(graph, least: int = 256) -> None:
-    """Store float32 initialisers of at least `least` numbers as float16 behind a Cast, in place."""
+def int8_weights(graph, least: int = 1024) -> None:
+    """Store float32 weights of at least `least` numbers as int8 with one scale per output channel, in place.
+
+    ONNX Runtime multiplies them out once, when the file is loaded: a quarter of the size, the same speed.
+    """
     from onnx import TensorProto, helper, numpy_helper
 
-    casts = []
-    for tensor in graph.graph.initializer:
+    nodes = []
+    for tensor in list(graph.graph.initializer):
         values = numpy_helper.to_array(tensor)
-        if tensor.data_type == TensorProto.FLOAT and values.size >= least and np.abs(values).max() < 6e4:
-            name, tensor_name = tensor.name, f"{tensor.name}_half"
-            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), tensor_name))
-            casts.append(helper.make_node("Cast", [tensor_name], [name], to=TensorProto.FLOAT, name=f"{name}_cast"))
-    for node in reversed(casts):
+        if tensor.data_type != TensorProto.FLOAT or values.size < least or values.ndim < 2:
+            continue
+        scale = np.abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True) / 127
+        scale[scale == 0] = 1
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(np.round(values / scale).astype(np.int8), f"{name}_int8"))
+        graph.graph.initializer.append(numpy_helper.from_array(scale.astype(np.float32), f"{name}_scale"))
+        nodes += [
+            helper.make_node("Cast", [f"{name}_int8"], [f"{name}_float"], to=TensorProto.FLOAT, name=f"{name}_cast"),
+            helper.make_node("Mul", [f"{name}_float", f"{name}_scale"], [name], name=f"{name}_times_scale"),
+        ]
+    for node in reversed(nodes):
         graph.graph.node.insert(0, node)
 
 

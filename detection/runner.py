@@ -20,7 +20,7 @@ PAD_GREY = 114  # Ultralytics' letterbox colour
 _one_at_a_time = threading.Lock()
 
 
-def _literal(text: str):
+def literal(text: str):
     """A Python literal from a model's metadata.
 
     Python 3.11 counts the depth of all threads' parses together and fails now and then when two detectors load at the
@@ -59,6 +59,28 @@ def letterbox(image: Image.Image, side: int, square: bool) -> tuple[np.ndarray, 
     return tensor, (width / image.width, height / image.height), (left, top)
 
 
+def open_session(file: Path, threads: int | None = None) -> tuple:
+    """An ONNX Runtime session on the CPU and the file's metadata.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or min(
+        8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    options.log_severity_level = 4
+    # two models take turns on the same cores: a pool that spins while it waits steals from the other
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no public base class
+        raise UserError(f"{file} is damaged or not an ONNX model ({str(error).splitlines()[0][:120]})") from None
+    return session, session.get_modelmeta().custom_metadata_map
+
+
 class OnnxYolo:
     """A YOLO detector run by ONNX Runtime.
 
@@ -69,30 +91,17 @@ class OnnxYolo:
     """
 
     def __init__(self, file: Path, confidence: float = 0.25, iou: float = 0.5, threads: int | None = None):
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or min(
-            8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        )
-        options.log_severity_level = 4
-        # two models take turns on the same cores: a pool that spins while it waits steals from the other
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's errors share no public base class
-            raise UserError(f"{file} is damaged or not an ONNX model ({str(error).splitlines()[0][:120]})") from None
-        meta = self.session.get_modelmeta().custom_metadata_map
-        names = _literal(meta.get("names", "None"))
+        self.session, meta = open_session(file, threads)
+        names = literal(meta.get("names", "None"))
         if not names:
             raise UserError(f"{file} names no classes in its metadata; export it with Ultralytics or detection.export")
         self.names = [names[i] for i in range(len(names))] if isinstance(names, dict) else list(names)
         self.input = self.session.get_inputs()[0]
         fixed = [v for v in self.input.shape[2:] if isinstance(v, int)]
         self.square = bool(fixed)  # exported for one size only
-        self.side = max(fixed) if fixed else max(_literal(meta.get("imgsz", "[640, 640]")))
+        self.side = max(fixed) if fixed else max(literal(meta.get("imgsz", "[640, 640]")))
         self.confidence = float(meta.get("confidence", confidence))
-        per_class = _literal(meta.get("class_confidence", "{}"))
+        per_class = literal(meta.get("class_confidence", "{}"))
         self.thresholds = np.array([per_class.get(name, self.confidence) for name in self.names], np.float32)
         self.iou = iou
         shape = self.session.get_outputs()[0].shape

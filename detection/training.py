@@ -5,6 +5,9 @@ from pathlib import Path
 from configs.errors import UserError
 from configs.load import Settings
 
+# Ours where Ultralytics' own do not suit: photos are whole and scenes full already, and two cores are few.
+DEFAULTS = {"optimizer": "AdamW", "warmup_epochs": 0.3, "mosaic": 0.0, "workers": 2}
+
 
 def open_run(settings: Settings, needed: list[Path]) -> None:
     """Make the run folder and save the settings in it, once every needed path is there.
@@ -21,8 +24,20 @@ def open_run(settings: Settings, needed: list[Path]) -> None:
     settings.save(settings.run / "settings.yaml")
 
 
+def check_arguments(arguments: dict) -> None:
+    """Refuse names that Ultralytics' trainer does not know, before any work starts.
+
+    Raises:
+        UserError: a name is unknown.
+    """
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    if unknown := sorted(set(arguments) - set(DEFAULT_CFG_DICT)):
+        raise UserError(f"ultralytics: unknown training arguments {unknown} (see `yolo cfg` for all)")
+
+
 def fit(start: str | Path, data: Path, settings: Settings, **more) -> Path:
-    """Train a checkpoint with Ultralytics; `more` are its further arguments.
+    """Train a checkpoint with Ultralytics; `more` are its further arguments, instead of `DEFAULTS`.
 
     An interrupted training goes on from its last epoch, a finished one is not repeated.
 
@@ -42,18 +57,13 @@ def fit(start: str | Path, data: Path, settings: Settings, **more) -> Path:
                 patience=settings.patience,
                 imgsz=settings.imgsz,
                 batch=settings.batch,
-                optimizer="AdamW",
                 lr0=settings.lr,
-                warmup_epochs=0.3,
-                warmup_bias_lr=settings.lr,
-                mosaic=0.0,  # photos are whole and scenes full already
                 seed=settings.seed,
-                workers=2,
                 project=str(settings.run.resolve()),
                 name="train",
                 exist_ok=True,
                 plots=True,
-                **more,
+                **DEFAULTS | {"warmup_bias_lr": settings.lr} | more,
             )
         done.touch()
     return weights

@@ -42,6 +42,19 @@ def run_main(capsys, *args) -> Run:
     raise AssertionError("exit_with always exits")
 
 
+def toy_faces(count: int, seed: int = 0):
+    """Crops whose class is plain to see: lying, standing or crossed stripes, plain dark or plain light."""
+    from detection.emotion.faces import Faces
+
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 5, count)
+    wave = (np.arange(48) // 4 % 2 * 200).astype(np.uint8)
+    flat = np.zeros((48, 48), np.uint8)
+    kinds = [flat + wave[:, None], flat + wave[None], np.bitwise_xor(wave[:, None], wave[None]), flat, flat + 200]
+    images = np.stack([kinds[label] for label in labels]) + rng.integers(0, 40, (count, 48, 48)).astype(np.uint8)
+    return Faces(images, np.eye(5, dtype=np.float32)[labels])
+
+
 def save_onnx(path: Path, nodes: list, outputs_shape: list, names: list[str], side: int = 64) -> Path:
     """A hand-made ONNX detector: `nodes` turn the input `images` into `out`."""
     from onnx import TensorProto, helper, save

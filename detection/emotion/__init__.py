@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from configs.errors import UserError
@@ -12,14 +13,19 @@ from detection.photos import upright
 from detection.records import Detection, clipped
 
 POCKET = Path(__file__).with_name("pocket.onnx")
+POCKET_FEELINGS = Path(__file__).with_name("pocket_feelings.onnx")
 SAME_FACE_IOU = 0.45  # boxes of two feelings this close are one face
+FACES_ONLY = ["face"]  # the classes of a detector that leaves feelings to the crop classifier
 
 
 class EmotionDetector:
     """Finds every face and names its feeling, neutral included.
 
+    The embedded detector finds faces; a crop classifier names what they feel. A detector of your own may do the same
+    (its one class is "face") or name feelings itself.
+
     Args:
-        weights: "pocket" (embedded) or a `.pt`/`.onnx` file whose classes are emotions.
+        weights: "pocket" (embedded) or a `.pt`/`.onnx` file whose classes are emotions, or "face" alone.
         device: for `.pt` weights: "cpu", "cuda" or "mps"; default the best there is.
 
     Raises:
@@ -28,18 +34,33 @@ class EmotionDetector:
 
     def __init__(self, weights: str = "pocket", device: str | None = None):
         self.model = load_model(weights, POCKET, device, confidence=0.2)
+        self.feelings = None
+        if self.model.names == FACES_ONLY:
+            from detection.emotion.feelings import FeelingClassifier
+
+            self.feelings = FeelingClassifier(POCKET_FEELINGS)
+            return
         self.labels = [lookup(name) or name for name in self.model.names]
         strange = [name for name in self.labels if name not in EMOTION_IDS]
         if strange:
-            raise UserError(f"{weights}: classes {strange[:5]} are no emotions (allowed: {', '.join(EMOTION_IDS)})")
+            allowed = f"{', '.join(EMOTION_IDS)}, or face alone"
+            raise UserError(f"{weights}: classes {strange[:5]} are no emotions (allowed: {allowed})")
 
     def detect(self, image: Image.Image) -> list[Detection]:
         """Faces of a picture of any PIL mode (EXIF orientation is applied), highest score first.
 
-        Boxes are xyxy in pixels of the upright picture, one per face.
+        Boxes are xyxy in pixels of the upright picture, one per face. A score says how likely it is that there is a
+        face and that it feels so.
         """
         image = upright(image)
         found = self.model.predict(image)
         faces = nms(found.xyxy, found.scores, SAME_FACE_IOU)
-        rows = ((self.labels[found.classes[i]], found.scores[i], found.xyxy[i]) for i in faces)
-        return [d for label, score, box in rows if (d := clipped(label, "emotion", score, box, image.size))]
+        xyxy, scores = found.xyxy[faces], found.scores[faces]
+        if self.feelings:
+            p = self.feelings.probabilities(image, xyxy)
+            labels, scores = [EMOTION_IDS[i] for i in p.argmax(1)], scores * p.max(1)
+        else:
+            labels = [self.labels[i] for i in found.classes[faces]]
+        order = np.argsort(-scores, kind="stable")
+        rows = (clipped(labels[i], "emotion", scores[i], xyxy[i], image.size) for i in order)
+        return [d for d in rows if d]

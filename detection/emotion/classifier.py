@@ -1,8 +1,9 @@
-"""The detector's trunk learns feelings first, as a classifier of single face crops.
+"""What a face feels: a small classifier of single grey face crops.
 
 Where a face is, is learned in an epoch or two; what it feels takes hundreds of thousands of looks, and single crops
-at 96 px are sixty times cheaper to look at than scenes. The trained trunk (YOLOv10n layers 0-10) then moves into the
-detector. Also labels faces of real photos, where nobody voted.
+at 96 px are sixty times cheaper to look at than scenes. The network is the trunk of a COCO YOLOv8n (layers 0-9) with
+average pooling and a linear layer. It sees grey only: whatever light or camera, the crops look like those it learned
+from.
 """
 
 import copy
@@ -12,85 +13,150 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
+from detection.emotion.calibration import fit_temperature, softmax
 from detection.emotion.faces import Faces
+from detection.emotion.feelings import CROP_SIDE, FACE_SIDE, face_crop
 from detection.labels import EMOTION_IDS
 
-TRUNK_LAYERS = 11  # YOLOv10's backbone ends with the PSA block, layer 10
-CROP_SIDE = 96
+TRUNK_LAYERS = 10  # YOLOv8's backbone ends with SPPF, layer 9
+TRUNK_CHANNELS = 256
 
 
-def new_detector(base: str | None = None):
-    """A YOLOv10n detector of the five emotions; layers that match the checkpoint `base` start from it."""
+def yolo_trunk(base: str) -> nn.Module:
+    """Layers 0-9 of a YOLOv8n checkpoint, ready to train."""
     from ultralytics import YOLO
-    from ultralytics.nn.tasks import DetectionModel
 
-    model = DetectionModel("yolov10n.yaml", nc=len(EMOTION_IDS), verbose=False)
-    model.names = dict(enumerate(EMOTION_IDS))
-    if base:
-        source = YOLO(base).model.float().state_dict()
-        own = model.state_dict()
-        model.load_state_dict({k: v for k, v in source.items() if k in own and own[k].shape == v.shape}, strict=False)
-    return model
+    return YOLO(base).model.float().requires_grad_(True).model[:TRUNK_LAYERS]
 
 
 class CropClassifier(nn.Module):
-    """Trunk of the detector + average pooling + linear layer: (B, 3, 96, 96) in 0..1 -> logits (B, 5)."""
+    """Trunk + average pooling + linear layer: grey crops (B, 1, 96, 96) in 0..1 -> logits (B, 5)."""
 
     def __init__(self, trunk: nn.Module):
         super().__init__()
         self.trunk = trunk
-        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(256, len(EMOTION_IDS)))
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(TRUNK_CHANNELS, len(EMOTION_IDS)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.trunk(x).mean((2, 3)))
+        return self.head(self.trunk(x.expand(-1, 3, -1, -1)).mean((2, 3)))
 
 
 def augment(faces: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Grey crops (B, 1, 48, 48) in 0..1 -> jittered colour crops (B, 3, 96, 96)."""
+    """Grey crops (B, 1, 48, 48) in 0..1 -> jittered crops (B, 1, 96, 96): pose, framing, light, grain, cover."""
     n = len(faces)
     rand = lambda low, high: torch.empty(n).uniform_(low, high, generator=generator)
-    angle, zoom, aspect = rand(-0.3, 0.3), rand(0.8, 1.25), rand(0.9, 1.1)
+    often = lambda share: (rand(0, 1) < share).view(-1, 1, 1, 1)
+    angle, zoom, aspect = rand(-0.3, 0.3), rand(0.75, 1.25), rand(0.87, 1.15)
     flip = torch.where(rand(0, 1) < 0.5, -1.0, 1.0)
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     theta = torch.stack(
         [
-            torch.stack([cos * flip * aspect, -sin, rand(-0.12, 0.12)], 1),
-            torch.stack([sin * flip * aspect, cos, rand(-0.12, 0.12)], 1),
+            torch.stack([cos * flip * aspect, -sin, rand(-0.15, 0.15)], 1),
+            torch.stack([sin * flip * aspect, cos, rand(-0.15, 0.15)], 1),
         ],
         1,
     )
+    coarse = int(torch.randint(20, 40, (1,), generator=generator))  # small faces of real photos
+    blurred = F.interpolate(F.interpolate(faces, coarse, mode="area"), FACE_SIDE, mode="bilinear")
+    faces = torch.where(often(0.2), blurred, faces)
     grid = F.affine_grid(theta, [n, 1, CROP_SIDE, CROP_SIDE], align_corners=False)
     x = F.grid_sample(faces, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    x = x.clamp(1e-3, 1) ** torch.exp(rand(-0.4, 0.4)).view(-1, 1, 1, 1)
     x = (x - 0.5) * rand(0.6, 1.4).view(-1, 1, 1, 1) + 0.5 + rand(-0.2, 0.2).view(-1, 1, 1, 1)
-    tint = 1 + torch.stack([rand(-0.05, 0.3), rand(-0.1, 0.1), rand(-0.3, 0.05)], 1)[..., None, None]
-    x = torch.where((rand(0, 1) < 0.6).view(-1, 1, 1, 1), x * tint, x.expand(-1, 3, -1, -1))
-    size, (cx, cy) = (rand(8, 32), (rand(0, CROP_SIDE), rand(0, CROP_SIDE)))
+    x = x + torch.randn(x.shape, generator=generator) * rand(0, 0.05).view(-1, 1, 1, 1) * often(0.3)
+    return torch.where(often(0.3) & _holes(rand), 0.45, x).clamp(0, 1)
+
+
+def _holes(rand) -> torch.Tensor:
+    """One square a crop: (B, 1, 96, 96) bool."""
+    size, cx, cy = rand(8, 32), rand(0, CROP_SIDE), rand(0, CROP_SIDE)
     axis = torch.arange(CROP_SIDE)
-    hole = ((axis - cy[:, None]).abs() < size[:, None])[:, :, None] & ((axis - cx[:, None]).abs() < size[:, None])[
-        :, None, :
-    ]
-    hole &= (rand(0, 1) < 0.3)[:, None, None]
-    return torch.where(hole[:, None], torch.full_like(x, 0.45), x).clamp(0, 1)
+    rows, columns = ((axis - c[:, None]).abs() < size[:, None] for c in (cy, cx))
+    return (rows[:, :, None] & columns[:, None, :])[:, None]
+
+
+def mix(x: torch.Tensor, targets: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Blend crops and targets pairwise, in half of all batches; the other's share stays below 0.3.
+
+    Source: mixup, Zhang et al. 2018.
+    """
+    if torch.rand(1, generator=generator) < 0.5:
+        return x, targets
+    other = torch.randperm(len(x), generator=generator)
+    share = torch.empty(len(x)).uniform_(0, 0.3, generator=generator)
+    blend = lambda a: a + share.view(-1, *[1] * (a.ndim - 1)) * (a[other] - a)
+    return blend(x), blend(targets)
 
 
 def as_input(images: np.ndarray) -> torch.Tensor:
-    """Crops (N, S, S) grey or (N, S, S, 3) RGB uint8 -> network input (N, 3, 96, 96)."""
-    x = torch.from_numpy(np.ascontiguousarray(images)).float() / 255
-    x = x[:, None].expand(-1, 3, -1, -1) if x.ndim == 3 else x.permute(0, 3, 1, 2)
+    """Grey crops (N, 48, 48) uint8 -> network input (N, 1, 96, 96)."""
+    x = torch.from_numpy(np.ascontiguousarray(images)).float()[:, None] / 255
     return F.interpolate(x, (CROP_SIDE, CROP_SIDE), mode="bilinear", align_corners=False)
 
 
 @torch.inference_mode()
-def predict(model: CropClassifier, images: np.ndarray, batch: int = 256) -> np.ndarray:
-    """Probabilities (N, 5) for face crops, averaged over the crop and its mirror image."""
+def logits(model: CropClassifier, images: np.ndarray, batch: int = 256) -> np.ndarray:
+    """Logits (N, 5) for grey face crops (N, 48, 48), averaged over the crop and its mirror image."""
     model.eval()
-    rows = []
+    rows = [np.zeros((0, len(EMOTION_IDS)), np.float32)]
     for start in range(0, len(images), batch):
         x = as_input(images[start : start + batch])
-        rows.append(((model(x).softmax(1) + model(x.flip(3)).softmax(1)) / 2).numpy())
-    return np.concatenate(rows) if rows else np.zeros((0, len(EMOTION_IDS)), np.float32)
+        rows.append(((model(x) + model(x.flip(3))) / 2).numpy())
+    return np.concatenate(rows)
+
+
+def temperature(model: CropClassifier, val: Faces) -> float:
+    """The temperature at which the model's probabilities fit the majority votes of `val`."""
+    return fit_temperature(logits(model, val.images), val.targets.argmax(1))
+
+
+def name_faces(model: CropClassifier, temperature: float, image: Image.Image, boxes: list) -> np.ndarray:
+    """Probabilities (N, 5) of faces at xyxy boxes of an upright RGB picture."""
+    return softmax(logits(model, np.stack([face_crop(image, box) for box in boxes])) / temperature)
+
+
+class _Deployed(nn.Module):
+    """What is exported: grey crops (N, 1, 48, 48) in 0..1 -> calibrated probabilities (N, 5), mirror image included."""
+
+    def __init__(self, model: CropClassifier, temperature: float):
+        super().__init__()
+        self.model, self.temperature = model, temperature
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.interpolate(x, (CROP_SIDE, CROP_SIDE), mode="bilinear", align_corners=False)
+        both = self.model(torch.cat([x, x.flip(3)])).unflatten(0, (2, -1)).mean(0)
+        return (both / self.temperature).softmax(1)
+
+
+def export_classifier(model: CropClassifier, temperature: float, target: Path, card: dict[str, str]) -> Path:
+    """Write the classifier as ONNX with int8-stored weights; `card` goes into the metadata."""
+    from detection.export import write_onnx
+
+    deployed = _Deployed(copy.deepcopy(model), temperature).eval()
+    for layer in deployed.model.trunk.modules():
+        if hasattr(layer, "bn") and hasattr(layer, "conv"):
+            layer.conv = torch.nn.utils.fuse_conv_bn_eval(layer.conv, layer.bn)
+            layer.bn = nn.Identity()
+    part = Path(target).with_suffix(".full")
+    torch.onnx.export(
+        deployed,
+        (torch.zeros(2, 1, FACE_SIDE, FACE_SIDE),),
+        str(part),
+        input_names=["faces"],
+        output_names=["probabilities"],
+        dynamic_axes={"faces": {0: "n"}, "probabilities": {0: "n"}},
+        opset_version=17,
+        dynamo=False,
+    )
+    import onnx
+
+    graph = onnx.load(part)
+    part.unlink()
+    meta = {"names": str(list(EMOTION_IDS)), "temperature": f"{temperature:.3f}", "license": "AGPL-3.0"}
+    return write_onnx(graph, target, meta | card)
 
 
 def train_classifier(
@@ -134,14 +200,15 @@ def train_classifier(
                     * min(1, (done + 1) / 100)
                     * (0.02 + 0.98 * (1 + math.cos(math.pi * done / (steps * epochs))) / 2)
                 )
-            loss = F.cross_entropy(model(augment(images[rows, None].float() / 255, generator)), targets[rows])
+            crops, truth = mix(augment(images[rows, None].float() / 255, generator), targets[rows], generator)
+            loss = F.cross_entropy(model(crops), truth)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimizer.step()
-            _follow(ema, model, decay=min(0.998, (done + 1) / (done + 20)))
+            _follow(ema, model, decay=min(0.999, (done + 1) / (done + 20)))
         truth = val.targets.argmax(1)
-        right = predict(ema, val.images).argmax(1) == truth
+        right = logits(ema, val.images).argmax(1) == truth
         macro = np.mean([right[truth == c].mean() for c in np.unique(truth)])
         log(
             f"epoch {epoch + 1}/{epochs}: loss {loss.item():.3f}, accuracy {right.mean():.3f}, macro recall {macro:.3f}"

@@ -1,90 +1,135 @@
-"""Training pictures of the emotion detector in YOLO format: composed scenes and real photos with face boxes."""
+"""Training pictures of the face detector: composed scenes, and real photos whose faces are known or pseudo-labelled."""
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-import yaml
 from PIL import Image
 
-from detection.emotion.classifier import CROP_SIDE, CropClassifier, predict
 from detection.emotion.faces import Faces
 from detection.emotion.scenes import SceneComposer
+from detection.emotion.yolo_coco import DatasetWriter, FaceBox, Item
 from detection.labels import EMOTION_IDS
 from detection.photos import training_photos, upright
 
 BARE = "without_mask"  # face_boxes' label of a face that shows its feeling
+SURE, POSSIBLE = 0.2, 0.05  # a teacher's face is a target from the first, an ignore region from the second
+SMALLEST = 8  # pixels; a smaller face is nothing to learn from
+
+Box = tuple[float, float, float, float]
+Namer = Callable[[Image.Image, list[Box]], np.ndarray]  # picture, boxes -> probabilities (N, 5)
 
 
 def photos_without_people(photos: list[Path], coco_detector: str, cache: Path, progress=iter) -> list[Path]:
     """The photos in which a COCO detector sees no person (confidence 0.1); the answer is kept in `cache`."""
     if not cache.exists():
-        from ultralytics import YOLO
-
-        detector = YOLO(coco_detector)
-        person = [number for number, name in detector.names.items() if name == "person"]
-        empty = []
-        for photo in progress(photos):
-            image = upright(Image.open(photo))
-            if not len(detector.predict(image, conf=0.1, imgsz=320, classes=person, verbose=False)[0].boxes):
-                empty.append(photo)
-        cache.write_text(json.dumps([str(p) for p in empty]), "utf-8")
+        rows = _look(coco_detector, "person", photos, 0.1, 320, progress)
+        cache.write_text(json.dumps([path for path, boxes in rows.items() if not boxes]), "utf-8")
     return [Path(p) for p in json.loads(cache.read_text("utf-8"))]
 
 
+def teacher_faces(photos: list[Path], teacher: str, cache: Path, progress=iter) -> dict[Path, list[list[float]]]:
+    """Faces that an Open Images detector sees in every photo, as rows of xyxy and score; kept in `cache`."""
+    if not cache.exists():
+        cache.write_text(json.dumps(_look(teacher, "Human face", photos, POSSIBLE, 640, progress)), "utf-8")
+    return {Path(path): rows for path, rows in json.loads(cache.read_text("utf-8")).items()}
+
+
+def _look(detector: str, name: str, photos: Iterable[Path], confidence: float, side: int, progress) -> dict:
+    from ultralytics import YOLO
+
+    model = YOLO(detector)
+    wanted = [number for number, label in model.names.items() if label == name]
+    rows = {}
+    for photo in progress(photos):
+        found = model.predict(upright(Image.open(photo)), conf=confidence, imgsz=side, classes=wanted, verbose=False)[
+            0
+        ].boxes
+        scored = zip(found.xyxy.tolist(), found.conf.tolist(), strict=True)
+        rows[str(photo)] = [[*(round(v, 1) for v in box), round(score, 3)] for box, score in scored]
+    return rows
+
+
 def write_scenes(
-    faces: Faces, backgrounds: list[Path], out: Path, split: str, count: int, side: int, seed: int, progress=iter
+    writer: DatasetWriter,
+    faces: Faces,
+    backgrounds: list[Path],
+    split: str,
+    count: int,
+    side: int,
+    seed: int,
+    progress=iter,
 ) -> None:
-    """Compose `count` scenes into `out/{images,labels}/split`; scenes of an earlier call are kept."""
-    if len(list((out / "labels" / split).glob("scene_*.txt"))) >= count:
+    """Compose `count` scenes into a split; if all are there already, none is composed."""
+    if f"scene_{split}_{count - 1:06d}" in writer:
         return
     composer = SceneComposer(faces, [_small(p, side * 2) for p in backgrounds], side, seed)
     for index in progress(range(count)):
-        image, truth = composer.compose()
-        _write(out, split, f"scene_{index:06d}", image, truth)
+        image, truth = composer.compose()  # also when it is there: the next one follows from the generator's state
+        name = f"scene_{split}_{index:06d}"
+        if name not in writer:
+            _write(writer, split, name, image, [FaceBox(EMOTION_IDS[c], tuple(map(float, box))) for c, box in truth])
+
+
+def known_faces(boxes_file: Path, held_out: list[Path]) -> dict[Path, tuple[list[Box], list[Box]]]:
+    """Photos with drawn face boxes: bare faces, and masked or badly masked ones, which are ignore regions."""
+    rows = {row["file_name"]: row for row in json.loads(boxes_file.read_text("utf-8"))}
+    photos = {}
+    for photo in training_photos([boxes_file.parent / "images"], held_out):
+        bare, ignored = [], []
+        for box in rows.get(photo.name, {"boxes": []})["boxes"]:
+            x, y, w, h = box["bbox_xywh"]
+            (bare if box["label"] == BARE and min(w, h) >= SMALLEST else ignored).append((x, y, x + w, y + h))
+        photos[photo] = bare, ignored
+    return photos
+
+
+def guessed_faces(rows: dict[Path, list[list[float]]]) -> dict[Path, tuple[list[Box], list[Box]]]:
+    """A teacher's faces: sure ones are targets; possible ones are ignore regions."""
+    sure = lambda row: row[4] >= SURE and min(row[2] - row[0], row[3] - row[1]) >= SMALLEST
+    return {
+        photo: ([tuple(r[:4]) for r in faces if sure(r)], [tuple(r[:4]) for r in faces if not sure(r)])
+        for photo, faces in rows.items()
+    }
 
 
 def write_real_photos(
-    boxes_file: Path, held_out: list[Path], classifier: CropClassifier, out: Path, least: float = 0.5
-) -> int:
-    """Real photos with face boxes, feelings named by `classifier`; returns how many photos were written.
+    writer: DatasetWriter,
+    photos: dict[Path, tuple[list[Box], list[Box]]],
+    split_of: Callable[[int], str],
+    namer: Namer | None = None,
+    least: float = 0.6,
+) -> None:
+    """Real photos with the boxes of their faces and of ignore regions.
 
-    A face whose feeling the classifier is not sure of (`least`), and a masked face, is neither background nor target:
-    it is blurred away.
+    An ignore region is neither background nor target: it is smeared away. With a `namer` every face gets its likeliest
+    feeling, and where that is below `least`, it is an ignore region too; without one, faces are just faces.
     """
-    rows = {row["file_name"]: row for row in json.loads(boxes_file.read_text("utf-8"))}
-    allowed = training_photos([boxes_file.parent / "images"], held_out)
-    for photo in allowed:
+    for number, (photo, (faces, ignored)) in enumerate(sorted(photos.items())):
+        folder = photo.parent.parent if photo.parent.name == "images" else photo.parent
+        key = f"real_{folder.name}_{photo.stem}"
+        if key in writer:
+            continue
         image = upright(Image.open(photo))
-        truth = []
-        for box in rows.get(photo.name, {"boxes": []})["boxes"]:
-            x, y, w, h = box["bbox_xywh"]
-            xyxy = (max(0, x), max(0, y), min(image.width, x + w), min(image.height, y + h))
-            if xyxy[2] - xyxy[0] < 8 or xyxy[3] - xyxy[1] < 8:
-                continue
-            crop = image.crop(xyxy)
-            p = predict(classifier, np.asarray(crop.convert("L").resize((CROP_SIDE, CROP_SIDE), Image.BICUBIC))[None])[
-                0
-            ]
-            if box["label"] == BARE and p.max() >= least:
-                truth.append((int(p.argmax()), xyxy))
-            else:
-                smear = crop.resize((3, 3), Image.BILINEAR).resize(crop.size, Image.BICUBIC)
-                image.paste(smear, (round(xyxy[0]), round(xyxy[1])))
-        _write(out, "train", f"real_{photo.stem}", image, truth)
-    return len(allowed)
+        clip = lambda box, size=image.size: tuple(float(min(max(v, 0), m)) for v, m in zip(box, size * 2, strict=True))
+        faces, ignored = [clip(b) for b in faces], [clip(b) for b in ignored]
+        labels = ["face"] * len(faces)
+        if namer and faces:
+            p = namer(image, faces)
+            labels = [EMOTION_IDS[row.argmax()] if row.max() >= least else "" for row in p]
+            ignored += [box for box, label in zip(faces, labels, strict=True) if not label]
+        for box in ignored:
+            _smear(image, box)
+        truth = [FaceBox(label, box) for label, box in zip(labels, faces, strict=True) if label]
+        _write(writer, split_of(number), key, image, truth)
 
 
-def write_data_yaml(out: Path) -> Path:
-    """Write `data.yaml` for Ultralytics and return its path."""
-    data = {
-        "path": str(out.resolve()),
-        "train": "images/train",
-        "val": "images/val",
-        "names": dict(enumerate(EMOTION_IDS)),
-    }
-    (out / "data.yaml").write_text(yaml.safe_dump(data), "utf-8")
-    return out / "data.yaml"
+def _smear(image: Image.Image, box: Box) -> None:
+    x1, y1, x2, y2 = (round(v) for v in box)
+    if x2 - x1 >= 2 and y2 - y1 >= 2:
+        crop = image.crop((x1, y1, x2, y2))
+        image.paste(crop.resize((3, 3), Image.BILINEAR).resize(crop.size, Image.BICUBIC), (x1, y1))
 
 
 def _small(path: Path, side: int) -> Image.Image:
@@ -95,13 +140,6 @@ def _small(path: Path, side: int) -> Image.Image:
     return image
 
 
-def _write(out: Path, split: str, name: str, image: Image.Image, truth: list) -> None:
-    for kind in ("images", "labels"):
-        (out / kind / split).mkdir(parents=True, exist_ok=True)
-    image.save(out / "images" / split / f"{name}.jpg", quality=92)
-    w, h = image.size
-    lines = [
-        f"{c} {(x1 + x2) / 2 / w:.6f} {(y1 + y2) / 2 / h:.6f} {(x2 - x1) / w:.6f} {(y2 - y1) / h:.6f}\n"
-        for c, (x1, y1, x2, y2) in truth
-    ]
-    (out / "labels" / split / f"{name}.txt").write_text("".join(lines), "utf-8")  # last: marks the picture as done
+def _write(writer: DatasetWriter, split: str, name: str, image: Image.Image, faces: list[FaceBox]) -> None:
+    image.save(writer.picture_path(split, f"{name}.jpg"), quality=92)
+    writer.add(name, Item(split, f"{name}.jpg", *image.size, tuple(faces)))

@@ -1,7 +1,8 @@
 """Scenes: labelled face crops set into photos without people, as training pictures for the detector.
 
-Deterministic by seed. Many faces a picture (every look counts on a CPU), many sizes, soft edges, skin-like colour
-casts, blur and JPEG marks, so that the seam is nothing to learn from.
+Deterministic by seed. Many faces a picture (every look counts on a CPU), 20-300 px, soft edges, skin-like colour casts,
+things in front of faces, blur and JPEG marks. Pieces of other photos are pasted in the same way (hard negatives), so
+that the seam is nothing to learn from.
 """
 
 import io
@@ -11,6 +12,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from detection.boxes import iou_matrix
 from detection.emotion.faces import Faces
+
+SMALLEST, LARGEST = 20, 300  # sides of faces in pixels
 
 
 class SceneComposer:
@@ -37,18 +40,45 @@ class SceneComposer:
         wanted = 0 if rng.random() < 0.06 else int(rng.integers(1, 4) if rng.random() < 0.35 else rng.integers(6, 17))
         for index in rng.choice(len(self.faces), wanted, p=self.weights):
             face, mask = self._dress(Image.fromarray(self.faces.images[index]), self._size(wanted))
-            if box := self._place(face.size, canvas.size, truth):
+            if box := self._place(face.size, canvas.size, [b for _, b in truth]):
                 canvas.paste(face, box[:2], mask)
+                if rng.random() < 0.15:
+                    self._cover(canvas, box)
                 truth.append((int(rng.choice(self.faces.targets.shape[1], p=self._votes(index))), box))
+        if rng.random() < 0.4:
+            self._distract(canvas, [box for _, box in truth])
         return self._finish(canvas), truth
+
+    def _cover(self, canvas: Image.Image, face: tuple[int, int, int, int]) -> None:
+        """Something in front of up to a third of a face: a piece of a photo from one side, as a hand or a cup."""
+        x1, y1, x2, y2 = face
+        width, height = max(2, round((x2 - x1) * self.rng.uniform(0.15, 0.33))), y2 - y1
+        piece = self._piece((width, height))
+        canvas.paste(piece, (x1 if self.rng.random() < 0.5 else x2 - width, y1))
+
+    def _distract(self, canvas: Image.Image, taken: list) -> None:
+        """Pieces of photos without people, dressed and pasted as faces are: no face, whatever its edge."""
+        for _ in range(int(self.rng.integers(1, 4))):
+            size = self._size(4)
+            piece, mask = self._dress(self._piece((48, 48)).convert("L"), size)
+            if box := self._place(piece.size, canvas.size, taken):
+                canvas.paste(piece, box[:2], mask)
+                taken.append(box)
+
+    def _piece(self, size: tuple[int, int]) -> Image.Image:
+        """A random piece of a background at least as large as `size`, shrunk to it."""
+        photo = self.backgrounds[int(self.rng.integers(len(self.backgrounds)))]
+        side = round(min(photo.size) * self.rng.uniform(0.15, 0.8))
+        x, y = (int(self.rng.integers(limit - side + 1)) for limit in photo.size)
+        return photo.crop((x, y, x + side, y + side)).resize(size, Image.BILINEAR)
 
     def _votes(self, index: int) -> np.ndarray:
         p = self.faces.targets[index].astype(float) ** 1.5  # lone dissenting votes are mostly noise
         return p / p.sum()
 
     def _size(self, wanted: int) -> int:
-        largest = self.side * (0.75 if wanted < 4 else 0.36)
-        return round(float(np.exp(self.rng.uniform(np.log(20), np.log(largest)))))
+        largest = min(LARGEST, self.side * (0.75 if wanted < 4 else 0.36))
+        return round(float(np.exp(self.rng.uniform(np.log(SMALLEST), np.log(largest)))))
 
     def _background(self) -> Image.Image:
         rng = self.rng
@@ -93,14 +123,14 @@ class SceneComposer:
         )
         return Image.fromarray(pixels), mask.filter(ImageFilter.GaussianBlur(soft * 0.7))
 
-    def _place(self, size: tuple[int, int], room: tuple[int, int], truth: list) -> tuple[int, int, int, int] | None:
+    def _place(self, size: tuple[int, int], room: tuple[int, int], taken: list) -> tuple[int, int, int, int] | None:
         """A free spot for a face, or None after a few tries."""
         if size[0] >= room[0] or size[1] >= room[1]:
             return None
         for _ in range(12):
             x, y = int(self.rng.integers(room[0] - size[0])), int(self.rng.integers(room[1] - size[1]))
             box = (x, y, x + size[0], y + size[1])
-            if not truth or iou_matrix([box], [b for _, b in truth]).max() < 0.03:
+            if not taken or iou_matrix([box], taken).max() < 0.03:
                 return box
         return None
 

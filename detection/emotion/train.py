@@ -2,102 +2,185 @@
 
     python -m detection.emotion.train --config configs/emotion/pocket.yaml data=FOLDER
 
-Three stages, each kept in the run folder so that an interrupted run goes on: the trunk as a classifier of single
-crops, scenes and real photos written as a dataset, then YOLOv10n on them. The best weights are exported as ONNX.
+With `dataset` (a folder that `detection.emotion.convert` wrote) one YOLOv10 is trained on it. Without, pictures are
+composed from voted face crops: with `task: faces` a crop classifier learns feelings and a YOLOv10 of one class finds
+faces; with `task: feelings` one YOLOv10 does both. Every stage is kept in the run folder, so that an interrupted run
+goes on.
 """
 
+import json
 from pathlib import Path
+from typing import Literal
 
-from configs.errors import exit_with
+from configs.errors import UserError, exit_with
 from configs.load import Settings, settings_command
+from detection.labels import EMOTION_IDS
 from detection.photos import training_photos
-from detection.training import fit, open_run
+from detection.training import check_arguments, fit, open_run
 
 
 class EmotionSettings(Settings):
     """Settings of one run; paths under `data` are relative to it."""
 
     data: Path = Path("data")
-    faces: str  # .npz of voted face crops
-    backgrounds: list[str]  # folders of photos; those with people are left out
-    face_boxes: str | None = None  # boxes.json of real photos, pictures in images/ beside it
-    held_out: list[str] = []  # list files naming photos that are never read
-    base: str  # .pt of a COCO YOLOv8n: the trunk starts from it, and it tells photos without people
-    start: Path | None = None  # a detector to go on from, instead of the classifier's trunk
     run: Path
-    classifier_epochs: int = 12
+    task: Literal["faces", "feelings"] = "feelings"
+    dataset: Path | None = None  # a converted dataset; the settings from here to `classifier_lr` are then unused
+    faces: str | None = None  # .npz of voted face crops
+    backgrounds: list[str] = []  # folders of photos; scenes are set into those without people
+    face_boxes: str | None = None  # boxes.json of real photos, pictures in images/ beside it
+    face_teacher: str | None = None  # .pt of an Open Images detector that finds faces in `backgrounds`
+    held_out: list[str] = []  # list files naming photos that are never read
+    coco: str | None = None  # .pt of a COCO YOLOv8n: trunk of the classifier, and it tells photos without people
     scenes: int = 5000
-    scene_side: int = 320
+    scene_side: int = 416
     scene_seed: int = 0
+    val_share: float = 0.1
+    classifier_epochs: int = 45
+    classifier_lr: float = 1.5e-3
+    base: str | None = None  # YOLOv8n or YOLOv10n .pt: layers that match start from it
     epochs: int = 4
     patience: int = 10
-    imgsz: int = 320
+    imgsz: int = 416
     batch: int = 16
+    optimizer: str = "AdamW"
     lr: float = 1e-3
-    val_share: float = 0.1
     seed: int = 0
+    ultralytics: dict[str, bool | int | float | str] = {}  # further training arguments of Ultralytics
     export: Path | None = None  # where the best weights go as ONNX
+    export_feelings: Path | None = None  # likewise the crop classifier's
     export_confidence: float = 0.05  # `detect` names every face; what is sure enough to say is decided later
 
 
 def train(settings: EmotionSettings) -> Path:
     """Run all stages; returns the best detector checkpoint's path."""
-    from detection.emotion import classifier
-    from detection.emotion.faces import load_faces
+    check_arguments(settings.ultralytics)
+    data = converted(settings) if settings.dataset else composed(settings)
+    return train_detector(settings, data)
 
+
+def converted(settings: EmotionSettings) -> Path:
+    """The `data.yaml` of a converted dataset; its hash goes into the run folder."""
+    open_run(settings, [settings.dataset / "data.yaml", settings.dataset / "manifest.json"])
+    manifest = json.loads((settings.dataset / "manifest.json").read_text("utf-8"))
+    (settings.run / "dataset.json").write_text(json.dumps({"hash": manifest["hash"]}), "utf-8")
+    return settings.dataset / "data.yaml"
+
+
+def composed(settings: EmotionSettings) -> Path:
+    """Train the crop classifier and write the pictures; returns their `data.yaml`.
+
+    Raises:
+        UserError: a setting that composing needs is not there, or a path does not exist.
+    """
+    missing = [k for k in ("faces", "coco", "face_teacher") if not getattr(settings, k)]
+    if missing or not settings.backgrounds:
+        raise UserError(f"a run without `dataset` needs {', '.join(missing or ['backgrounds'])}")
     held_out = [settings.data / name for name in settings.held_out]
     folders = [settings.data / name for name in settings.backgrounds]
     boxes = settings.data / settings.face_boxes if settings.face_boxes else None
-    open_run(settings, [*held_out, *folders, *filter(None, [boxes, settings.start]), Path(settings.base)])
-    faces = load_faces(settings.data / settings.faces).split(settings.val_share, settings.seed)
-    model = classifier.new_detector(settings.base)
-    trunk = model.model[: classifier.TRUNK_LAYERS]
-    crops = classifier.train_classifier(
-        *faces, trunk, settings.classifier_epochs, settings.run / "classifier.pt", seed=settings.seed
+    models = [Path(settings.coco), Path(settings.face_teacher)]
+    open_run(settings, [*held_out, *folders, *filter(None, [boxes]), *models, settings.data / settings.faces])
+    classifier = train_feelings(settings)
+    return write_dataset(settings, training_photos(folders, held_out), boxes, held_out, classifier)
+
+
+def train_feelings(settings: EmotionSettings):
+    """Train the crop classifier, calibrate it on its validation split and export it."""
+    from detection.emotion import classifier
+    from detection.emotion.faces import load_faces
+
+    train_part, val_part = load_faces(settings.data / settings.faces).split(settings.val_share, settings.seed)
+    model = classifier.train_classifier(
+        train_part,
+        val_part,
+        classifier.yolo_trunk(settings.coco),
+        settings.classifier_epochs,
+        settings.run / "classifier.pt",
+        settings.classifier_lr,
+        seed=settings.seed,
     )
-    data = write_dataset(settings, faces, folders, held_out, boxes, crops)
-    trunk.load_state_dict(crops.trunk.state_dict())
-    best = train_detector(settings, model, data)
-    if settings.export:
-        from detection.export import export_onnx
-
-        export_onnx(best, settings.export, settings.imgsz, settings.export_confidence)
-    return best
+    temperature = classifier.temperature(model, val_part)
+    if settings.export_feelings:
+        classifier.export_classifier(model, temperature, settings.export_feelings, card(settings))
+    return lambda image, boxes: classifier.name_faces(model, temperature, image, boxes)
 
 
-def write_dataset(
-    settings: EmotionSettings, faces: tuple, folders: list, held_out: list, boxes: Path | None, crops
-) -> Path:
-    """Scenes of (training, validation) `faces` and real photos as a YOLO dataset; returns its `data.yaml`."""
+def write_dataset(settings: EmotionSettings, photos: list[Path], boxes: Path | None, held_out: list, namer) -> Path:
+    """Scenes and real photos as a YOLO and COCO dataset; returns its `data.yaml`."""
     from rich.progress import track
 
     from detection.emotion import dataset
+    from detection.emotion.faces import load_faces
+    from detection.emotion.yolo_coco import DatasetWriter
 
-    out = settings.run / "dataset"
-    photos = training_photos(folders, held_out)
-    cache = settings.run / "backgrounds.json"
-    empty = dataset.photos_without_people(photos, settings.base, cache, lambda i: track(i, "photos without people"))
+    bar = lambda title: lambda items: track(items, title)
+    run, names = settings.run, ["face"] if settings.task == "faces" else list(EMOTION_IDS)
+    depends_on = ("task", "scenes", "scene_side", "scene_seed", "val_share", "seed")
+    writer = DatasetWriter(run / "dataset", names, {key: getattr(settings, key) for key in depends_on})
+    empty = dataset.photos_without_people(photos, settings.coco, run / "backgrounds.json", bar("people"))
+    parts = load_faces(settings.data / settings.faces).split(settings.val_share, settings.seed)
     for number, (split, count) in enumerate([("train", settings.scenes), ("val", settings.scenes // 12)]):
         seed = 2 * settings.scene_seed + number
-        side = settings.scene_side
-        dataset.write_scenes(faces[number], empty, out, split, count, side, seed, lambda i: track(i, "scenes"))
-    if boxes and not list((out / "labels" / "train").glob("real_*")):
-        dataset.write_real_photos(boxes, held_out, crops, out)
-    return dataset.write_data_yaml(out)
+        dataset.write_scenes(writer, parts[number], empty, split, count, settings.scene_side, seed, bar("scenes"))
+    rows = dataset.teacher_faces(photos, settings.face_teacher, run / "teacher_faces.json", bar("faces"))
+    real = dataset.guessed_faces(rows) | (dataset.known_faces(boxes, held_out) if boxes else {})
+    namer = namer if settings.task == "feelings" else None
+    dataset.write_real_photos(writer, real, lambda n: "val" if settings.val_share and n % 20 == 7 else "train", namer)
+    (run / "dataset.json").write_text(json.dumps({"hash": writer.finish(), "counts": writer.counts()}), "utf-8")
+    return run / "dataset" / "data.yaml"
 
 
-def train_detector(settings: EmotionSettings, model, data: Path) -> Path:
-    """Train the detector from `model`, or from `settings.start`; returns the best checkpoint."""
+def new_detector(names: list[str], base: str | None):
+    """A YOLOv10n of `names`; layers that match the checkpoint `base` (YOLOv8n or YOLOv10n) start from it.
+
+    YOLOv10 has one layer more in its trunk, the attention block 10: YOLOv8's layers from 10 on match one further.
+    """
+    from ultralytics import YOLO
+    from ultralytics.nn.tasks import DetectionModel
+
+    model = DetectionModel("yolov10n.yaml", nc=len(names), verbose=False)
+    model.names = dict(enumerate(names))
+    if base:
+        source = YOLO(base).model.float()
+        own, shift = model.state_dict(), len(model.model) - len(source.model)
+        for key, value in source.state_dict().items():
+            _, layer, rest = key.split(".", 2)
+            layer = int(layer) + (shift if int(layer) >= 10 else 0)
+            for twin in (rest, f"one2one_{rest}"):
+                name = f"model.{layer}.{twin}"
+                if name in own and own[name].shape == value.shape:
+                    own[name] = value
+        model.load_state_dict(own)
+    return model
+
+
+def train_detector(settings: EmotionSettings, data: Path) -> Path:
+    """Train YOLOv10n on the pictures of `data.yaml`, export it, and return its best checkpoint."""
+    import yaml
     from ultralytics import YOLO
 
-    start = settings.start or settings.run / "start.pt"
-    if not settings.start:
+    names = list(yaml.safe_load(data.read_text("utf-8"))["names"].values())
+    start = settings.run / "start.pt"
+    if not start.exists():
         detector = YOLO("yolov10n.yaml", verbose=False)
-        detector.model = model
+        detector.model = new_detector(names, settings.base)
         detector.save(start)
-    # cls: where a face is, is easy; what it feels is not
-    jitter = {"hsv_h": 0.02, "hsv_s": 0.4, "hsv_v": 0.3, "scale": 0.2, "translate": 0.05}
-    return fit(start, data, settings, lrf=0.02, cls=1.5, **jitter) / "best.pt"
+    best = fit(start, data, settings, optimizer=settings.optimizer, **settings.ultralytics) / "best.pt"
+    if settings.export:
+        from detection.export import export_onnx
+
+        export_onnx(best, settings.export, settings.imgsz, settings.export_confidence, more=card(settings))
+    return best
+
+
+def card(settings: EmotionSettings) -> dict[str, str]:
+    """What an exported file tells of its training: the settings less this machine's folders, and the data's hash."""
+    kept = settings.model_dump(mode="json", exclude={"data", "run", "dataset", "export", "export_feelings"})
+    card = {"settings": json.dumps(kept, ensure_ascii=False)}
+    if (file := settings.run / "dataset.json").exists():
+        card["dataset"] = json.loads(file.read_text("utf-8"))["hash"]
+    return card
 
 
 main = settings_command("detection.emotion.train", __doc__, EmotionSettings, train)

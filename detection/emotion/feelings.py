@@ -1,0 +1,55 @@
+"""Face crops -> feelings, at run time: the ONNX crop classifier behind a detector that only finds faces."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from configs.errors import UserError
+from detection.labels import EMOTION_IDS
+from detection.runner import literal, open_session
+
+FACE_SIDE = 48  # crops are learned, and therefore read, at this size
+CROP_SIDE = 96  # and enlarged to this one for the network
+MARGIN = 1.0  # side of the square that is read, in longer sides of the face's box
+
+
+def face_crop(image: Image.Image, xyxy: tuple[float, float, float, float], margin: float = MARGIN) -> np.ndarray:
+    """The square around a face as a grey crop (48, 48) uint8; beyond the picture its edge goes on.
+
+    Args:
+        image: upright RGB picture.
+        xyxy: the face's box in pixels.
+        margin: side of the square in longer sides of the box.
+    """
+    x1, y1, x2, y2 = xyxy
+    half = max(max(x2 - x1, y2 - y1) * margin / 2, 1.0)
+    cx, cy = (x1 + x2) / 2, (y1 + y2) / 2
+    square = [round(v) for v in (cx - half, cy - half, cx + half, cy + half)]
+    inside = [min(max(v, 0), limit) for v, limit in zip(square, image.size * 2, strict=True)]
+    grey = np.asarray(image.crop(inside).convert("L"))
+    grey = np.pad(
+        grey, [(inside[1] - square[1], square[3] - inside[3]), (inside[0] - square[0], square[2] - inside[2])], "edge"
+    )
+    return np.asarray(Image.fromarray(grey).resize((FACE_SIDE, FACE_SIDE), Image.BILINEAR))
+
+
+class FeelingClassifier:
+    """Names the feeling of faces that a detector found.
+
+    Raises:
+        UserError: the file is damaged or its classes are not the five emotions.
+    """
+
+    def __init__(self, file: Path):
+        self.session, meta = open_session(file)
+        if literal(meta.get("names", "None")) != list(EMOTION_IDS):
+            raise UserError(f"{file} is no feeling classifier; its names must be {list(EMOTION_IDS)}")
+        self.input = self.session.get_inputs()[0].name
+
+    def probabilities(self, image: Image.Image, xyxy: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities (N, 5) in the order of `EMOTION_IDS` for boxes (N, 4) of an upright RGB picture."""
+        if not len(xyxy):
+            return np.zeros((0, len(EMOTION_IDS)), np.float32)
+        crops = np.stack([face_crop(image, box) for box in xyxy])
+        return self.session.run(None, {self.input: crops[:, None].astype(np.float32) / 255})[0]
