@@ -155,7 +155,7 @@ def read_voc(file: Path, notes: Notes, rule: str = "majority") -> Iterator[Annot
                 faces.append(FaceBox(label, (left - 1, top - 1, right, bottom)))
     except (ElementTree.ParseError, TypeError, ValueError) as error:
         raise UserError(f"{file}: not Pascal VOC, {error}") from None
-    yield Annotation(picture, _split(file.parent), tuple(faces))
+    yield Annotation(picture, file.parent.name if file.parent.name in SPLITS else None, tuple(faces))
 
 
 def read_folders(folder: Path, notes: Notes, rule: str = "majority") -> Iterator[Annotation]:

@@ -169,8 +169,16 @@ def summarise(coco: dict, seen: list[Seen]) -> dict:
             f"{value:.2f}": _bucket([r for r in rows if r[3] == value])
             for value in sorted({r[3] for r in rows if r[3] is not None}, reverse=True)
         },
+        "by_threshold": [_said(scores, right, t / 20) for t in range(2, 20)],
         "reliability": reliability(scores, right) if len(scores) else [],
     }
+
+
+def _said(scores: np.ndarray, right: np.ndarray, threshold: float) -> dict[str, float | None]:
+    """Were feelings said from `threshold` on: how many of all detections, and how many of those are right."""
+    said = scores >= threshold
+    share = round(float(right[said].mean()), 4) if said.any() else None
+    return {"threshold": threshold, "said": round(float(said.mean()), 4) if len(said) else None, "right": share}
 
 
 def _bucket(rows: list[tuple]) -> dict[str, float | int]:

@@ -43,6 +43,8 @@ def markdown(figures: dict) -> str:
         if figures[key]:
             rows = [(name, *map(_text, row.values())) for name, row in figures[key].items()]
             lines += _table([title, "faces", "found", "named right"], rows)
+    rows = [tuple(map(_text, row.values())) for row in figures["by_threshold"] if row["said"]]
+    lines += _table(["feelings said from", "said", "right"], rows)
     return "\n".join(lines).rstrip()
 
 
