@@ -10,12 +10,14 @@ from PIL import Image
 
 from configs.errors import UserError
 from configs.load import load_settings
+from detection.distillation import view
 from detection.emotion import classifier, dataset
 from detection.emotion.calibration import expected_calibration_error, fit_temperature, reliability, softmax
+from detection.emotion.distill import distill, scene_batch
 from detection.emotion.faces import load_faces
 from detection.emotion.feelings import FeelingClassifier, face_crop
 from detection.emotion.scenes import LARGEST, SMALLEST, SceneComposer
-from detection.emotion.train import EmotionSettings, new_detector, train_detector, write_dataset
+from detection.emotion.train import EmotionSettings, export, new_detector, train_detector, write_dataset
 from detection.emotion.yolo_coco import DatasetWriter
 from detection.labels import EMOTION_IDS
 from tests.conftest import ROOT
@@ -234,6 +236,7 @@ def test_the_face_detector_trains_once_and_is_exported_with_its_card(tmp_path, m
     data = write_dataset(settings, [photo], None, [], None)
     assert "face" in data.read_text() and (settings.run / "dataset/annotations/val.json").exists()
     best = train_detector(settings, data)
+    export(settings, best)
     assert (settings.run / "train/results.png").exists()  # the curves
     runner = OnnxYolo(tmp_path / "faces.onnx")
     meta = runner.session.get_modelmeta().custom_metadata_map
@@ -278,3 +281,58 @@ def test_bad_settings_are_one_line_before_any_work(overrides, message, tmp_path)
     )
     assert done.status == 2 and message in done.err and len(done.err.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_views_move_their_boxes_along(tmp_path):
+    """A red box in a photo is where the view says it is, whatever the zoom, shift and mirroring."""
+    photo = Image.new("RGB", (120, 90), "black")
+    photo.paste((255, 0, 0), (30, 20, 60, 50))
+    photo.save(tmp_path / "a.png")
+    mirrored = set()
+    for seed in range(12):
+        seen = view(tmp_path / "a.png", 64, np.random.default_rng(seed), (0.6, 1.2))
+        x1, y1, x2, y2 = np.clip(seen.boxes(np.array([[30.0, 20, 60, 50]]))[0], 0, 64)
+        rows, columns = np.nonzero(seen.pixels[..., 0].astype(int) - seen.pixels[..., 1] > 60)
+        assert np.allclose([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], [x1, y1, x2, y2], atol=1.6)
+        mirrored.add(seen.mirrored)
+    assert mirrored == {True, False}
+
+
+def test_faces_are_distilled_and_an_interrupted_run_goes_on(tmp_path):
+    """The student of one class follows the teacher's "Human face"; batches hold photos and scenes."""
+    from ultralytics import YOLO
+
+    for name, labels in (("teacher", ["Hat", "Human face"]), ("student", ["face"])):
+        source = YOLO("yolov8n.yaml" if name == "teacher" else "yolov10n.yaml", verbose=False)
+        source.model = (
+            type(source.model)("yolov8n.yaml", nc=2, verbose=False) if name == "teacher" else new_detector(labels, None)
+        )
+        source.model.names = dict(enumerate(labels))
+        source.save(tmp_path / f"{name}.pt")
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (80, 60), "green").save(photo)
+    writer = DatasetWriter(tmp_path / "data", ["face"], {})
+    dataset.write_scenes(writer, toy_faces(20), [photo], "train", 4, 96, 0)
+    lines = []
+    go_on = lambda steps: distill(
+        str(tmp_path / "student.pt"),
+        str(tmp_path / "teacher.pt"),
+        writer,
+        [photo, photo],
+        tmp_path / "out",
+        steps,
+        64,
+        4,
+        1e-4,
+        log=lines.append,
+    )
+    go_on(10)
+    student = YOLO(go_on(20))
+    assert [line.split(":")[0] for line in lines] == ["step 10/10", "step 20/20"]
+    assert list(student.names.values()) == ["face"]
+    before = YOLO(tmp_path / "student.pt").model.float().state_dict()
+    after = student.model.float().state_dict()
+    assert not torch.equal(before["model.0.conv.weight"], after["model.0.conv.weight"])
+    x, truth = scene_batch(writer, list(writer.items.values()), 64, np.random.default_rng(0))
+    assert x.shape == (4, 3, 64, 64) and truth["bboxes"].shape == (len(truth["cls"]), 4)
+    assert ((truth["bboxes"] > 0) & (truth["bboxes"] <= 1)).all()

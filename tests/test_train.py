@@ -75,7 +75,7 @@ def test_pseudo_labels_become_a_yolo_dataset_and_resume(tmp_path, monkeypatch):
 
 
 def test_distillation_pulls_the_student_to_the_teachers():
-    from detection.objects.distill import loss_of
+    from detection.distillation import loss_of
 
     torch.manual_seed(0)
     teacher = (torch.randn(1, 64, 50), torch.zeros(1, 601, 50))

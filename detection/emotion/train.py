@@ -4,8 +4,8 @@
 
 With `dataset` (a folder that `detection.emotion.convert` wrote) one YOLOv10 is trained on it. Without, pictures are
 composed from voted face crops: with `task: faces` a crop classifier learns feelings and a YOLOv10 of one class finds
-faces; with `task: feelings` one YOLOv10 does both. Every stage is kept in the run folder, so that an interrupted run
-goes on.
+faces, real ones by a teacher's opinion; with `task: feelings` one YOLOv10 does both. Every stage is kept in the run
+folder, so that an interrupted run goes on.
 """
 
 import json
@@ -47,7 +47,12 @@ class EmotionSettings(Settings):
     lr: float = 1e-3
     seed: int = 0
     ultralytics: dict[str, bool | int | float | str] = {}  # further training arguments of Ultralytics
+    distill_steps: int = 0  # task "faces": steps of learning real faces from `face_teacher`'s opinion
+    distill_imgsz: int = 416
+    distill_batch: int = 20
+    distill_lr: float = 1e-3
     export: Path | None = None  # where the best weights go as ONNX
+    export_imgsz: int = 448  # the exported model's default input side
     export_feelings: Path | None = None  # likewise the crop classifier's
     export_confidence: float = 0.05  # `detect` names every face; what is sure enough to say is decided later
 
@@ -56,7 +61,19 @@ def train(settings: EmotionSettings) -> Path:
     """Run all stages; returns the best detector checkpoint's path."""
     check_arguments(settings.ultralytics)
     data = converted(settings) if settings.dataset else composed(settings)
-    return train_detector(settings, data)
+    best = train_detector(settings, data)
+    if settings.task == "faces" and settings.distill_steps:
+        best = distill_faces(settings, best)
+    export(settings, best)
+    return best
+
+
+def export(settings: EmotionSettings, best: Path) -> None:
+    """Write the checkpoint as ONNX with its card, where the settings ask for it."""
+    if settings.export:
+        from detection.export import export_onnx
+
+        export_onnx(best, settings.export, settings.export_imgsz, settings.export_confidence, more=card(settings))
 
 
 def converted(settings: EmotionSettings) -> Path:
@@ -106,18 +123,24 @@ def train_feelings(settings: EmotionSettings):
     return lambda image, boxes: classifier.name_faces(model, temperature, image, boxes)
 
 
+def open_dataset(settings: EmotionSettings):
+    """The run's dataset; refused where it was made with other settings."""
+    from detection.emotion.yolo_coco import DatasetWriter
+
+    names = ["face"] if settings.task == "faces" else list(EMOTION_IDS)
+    depends_on = ("task", "scenes", "scene_side", "scene_seed", "val_share", "seed")
+    return DatasetWriter(settings.run / "dataset", names, {key: getattr(settings, key) for key in depends_on})
+
+
 def write_dataset(settings: EmotionSettings, photos: list[Path], boxes: Path | None, held_out: list, namer) -> Path:
     """Scenes and real photos as a YOLO and COCO dataset; returns its `data.yaml`."""
     from rich.progress import track
 
     from detection.emotion import dataset
     from detection.emotion.faces import load_faces
-    from detection.emotion.yolo_coco import DatasetWriter
 
     bar = lambda title: lambda items: track(items, title)
-    run, names = settings.run, ["face"] if settings.task == "faces" else list(EMOTION_IDS)
-    depends_on = ("task", "scenes", "scene_side", "scene_seed", "val_share", "seed")
-    writer = DatasetWriter(run / "dataset", names, {key: getattr(settings, key) for key in depends_on})
+    run, writer = settings.run, open_dataset(settings)
     empty = dataset.photos_without_people(photos, settings.coco, run / "backgrounds.json", bar("people"))
     parts = load_faces(settings.data / settings.faces).split(settings.val_share, settings.seed)
     for number, (split, count) in enumerate([("train", settings.scenes), ("val", settings.scenes // 12)]):
@@ -166,12 +189,27 @@ def train_detector(settings: EmotionSettings, data: Path) -> Path:
         detector = YOLO("yolov10n.yaml", verbose=False)
         detector.model = new_detector(names, settings.base)
         detector.save(start)
-    best = fit(start, data, settings, optimizer=settings.optimizer, **settings.ultralytics) / "best.pt"
-    if settings.export:
-        from detection.export import export_onnx
+    return fit(start, data, settings, optimizer=settings.optimizer, **settings.ultralytics) / "best.pt"
 
-        export_onnx(best, settings.export, settings.imgsz, settings.export_confidence, more=card(settings))
-    return best
+
+def distill_faces(settings: EmotionSettings, start: Path) -> Path:
+    """Go on from `start` with the face teacher's opinion of the photos; returns the student's checkpoint."""
+    from detection.emotion.distill import distill
+
+    held_out = [settings.data / name for name in settings.held_out]
+    photos = training_photos([settings.data / name for name in settings.backgrounds], held_out)
+    return distill(
+        str(start),
+        settings.face_teacher,
+        open_dataset(settings),
+        photos,
+        settings.run / "distill",
+        settings.distill_steps,
+        settings.distill_imgsz,
+        settings.distill_batch,
+        settings.distill_lr,
+        settings.seed,
+    )
 
 
 def card(settings: EmotionSettings) -> dict[str, str]:
