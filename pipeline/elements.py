@@ -10,10 +10,6 @@ from language.records import Element, ElementList
 # Below this score a face is a face, but its feeling is left unsaid. On held-out training faces 82 % of the feelings
 # said above it are right (65 % of all).
 FEELING_THRESHOLD = 0.4
-# A face where the object detector sees nobody must be this sure: clocks and headlights look like faces.
-LONE_FACE_THRESHOLD = 0.75
-# Below this score a thing is not worth a word: a wrong element costs more than a missed one.
-THING_THRESHOLD = 0.3
 # A face where the object detector sees nobody must be surer: clocks and headlights look like faces.
 LONE_FACE_THRESHOLD = 0.7
 # Below this score a thing is not worth a word: a wrong element costs more than a missed one.

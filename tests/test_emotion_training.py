@@ -318,7 +318,7 @@ def test_faces_are_distilled_and_an_interrupted_run_goes_on(tmp_path):
         str(tmp_path / "student.pt"),
         str(tmp_path / "teacher.pt"),
         writer,
-        [photo, photo],
+        {photo: True},
         tmp_path / "out",
         steps,
         64,

@@ -8,6 +8,7 @@ faces, real ones by a teacher's opinion; with `task: feelings` one YOLOv10 does 
 folder, so that an interrupted run goes on.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Literal
@@ -48,9 +49,9 @@ class EmotionSettings(Settings):
     seed: int = 0
     ultralytics: dict[str, bool | int | float | str] = {}  # further training arguments of Ultralytics
     distill_steps: int = 0  # task "faces": steps of learning real faces from `face_teacher`'s opinion
-    distill_imgsz: int = 416
-    distill_batch: int = 20
-    distill_lr: float = 1e-3
+    distill_imgsz: int = 384
+    distill_batch: int = 24
+    distill_lr: float = 6e-4
     export: Path | None = None  # where the best weights go as ONNX
     export_imgsz: int = 448  # the exported model's default input side
     export_feelings: Path | None = None  # likewise the crop classifier's
@@ -119,7 +120,9 @@ def train_feelings(settings: EmotionSettings):
     )
     temperature = classifier.temperature(model, val_part)
     if settings.export_feelings:
-        classifier.export_classifier(model, temperature, settings.export_feelings, card(settings))
+        classifier.export_classifier(
+            model, temperature, settings.export_feelings, card(settings) | {"dataset": _hash(settings)}
+        )
     return lambda image, boxes: classifier.name_faces(model, temperature, image, boxes)
 
 
@@ -194,10 +197,11 @@ def train_detector(settings: EmotionSettings, data: Path) -> Path:
 
 def distill_faces(settings: EmotionSettings, start: Path) -> Path:
     """Go on from `start` with the face teacher's opinion of the photos; returns the student's checkpoint."""
+    from detection.emotion.dataset import teacher_faces
     from detection.emotion.distill import distill
 
-    held_out = [settings.data / name for name in settings.held_out]
-    photos = training_photos([settings.data / name for name in settings.backgrounds], held_out)
+    seen = teacher_faces([], settings.face_teacher, settings.run / "teacher_faces.json")
+    photos = {photo: any(row[4] >= 0.1 for row in rows) for photo, rows in seen.items()}
     return distill(
         str(start),
         settings.face_teacher,
@@ -219,6 +223,11 @@ def card(settings: EmotionSettings) -> dict[str, str]:
     if (file := settings.run / "dataset.json").exists():
         card["dataset"] = json.loads(file.read_text("utf-8"))["hash"]
     return card
+
+
+def _hash(settings: EmotionSettings) -> str:
+    """Sixteen hex digits of the archive of face crops."""
+    return hashlib.sha256((settings.data / settings.faces).read_bytes()).hexdigest()[:16]
 
 
 main = settings_command("detection.emotion.train", __doc__, EmotionSettings, train)
