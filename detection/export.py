@@ -34,17 +34,8 @@ def export_onnx(
     Returns:
         `target`, written atomically.
     """
-    import onnx
-    from ultralytics import YOLO
-
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "model.pt"
-        copy.write_bytes(Path(checkpoint).read_bytes())  # Ultralytics writes beside the checkpoint
-        graph = onnx.load(
-            YOLO(copy).export(
-                format="onnx", dynamic=True, simplify=True, imgsz=imgsz, nms=False if end_to_end else None
-            )
-        )
+        graph = raw_export(checkpoint, Path(folder), imgsz, end_to_end)
     kept = {p.key: p.value for p in graph.metadata_props if p.key in ("names", "task", "stride", "license")}
     kept |= {"imgsz": str([imgsz, imgsz])}
     if confidence is not None:
@@ -52,6 +43,18 @@ def export_onnx(
     if class_confidence:
         kept["class_confidence"] = json.dumps(class_confidence)
     return write_onnx(graph, target, kept | (more or {}))
+
+
+def raw_export(checkpoint: Path, folder: Path, imgsz: int, end_to_end: bool = False):
+    """Ultralytics' ONNX model of a checkpoint, with free height and width; `folder` is used for its files."""
+    import onnx
+    from ultralytics import YOLO
+
+    folder.mkdir(parents=True, exist_ok=True)
+    copy = folder / "model.pt"
+    copy.write_bytes(Path(checkpoint).read_bytes())  # Ultralytics writes beside the checkpoint
+    head = False if end_to_end else None
+    return onnx.load(YOLO(copy).export(format="onnx", dynamic=True, simplify=True, imgsz=imgsz, nms=head))
 
 
 def write_onnx(graph, target: Path, metadata: dict[str, str]) -> Path:

@@ -1,6 +1,8 @@
-"""One ONNX Runtime runner for both kinds of YOLO head: YOLOv8-style (with NMS) and YOLOv10's end-to-end one."""
+"""One ONNX Runtime runner for all kinds of YOLO heads: YOLOv8-style (with NMS), YOLOv10's end-to-end one, and two heads
+of different vocabularies in one file (`detection.objects.join` writes such files)."""
 
 import ast
+import json
 import os
 import threading
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from configs.errors import UserError
-from detection.boxes import nms
+from detection.boxes import iou_matrix, nms
 
 STRIDE = 32
 MAX_DETECTIONS = 300
@@ -28,6 +30,16 @@ def literal(text: str):
     """
     with _one_at_a_time:
         return ast.literal_eval(text)
+
+
+@dataclass(frozen=True)
+class SecondClass:
+    """A class of a file's second head: the name it has in the first head's vocabulary, names there that say the same
+    thing more exactly, and its threshold."""
+
+    name: str
+    same: tuple[str, ...]
+    confidence: float
 
 
 @dataclass(frozen=True)
@@ -106,28 +118,65 @@ class OnnxYolo:
         self.iou = iou
         shape = self.session.get_outputs()[0].shape
         self.end_to_end = shape[-1] == 6 and shape[1] != len(self.names) + 4
+        self.second = [SecondClass(**row) for row in json.loads(meta.get("second", "[]"))]
 
     def predict(self, image: Image.Image) -> Found:
         """Everything seen on an upright RGB picture; boxes are clipped by the caller."""
         tensor, scale, pad = letterbox(image, self.side, self.square)
-        output = self.session.run(None, {self.input.name: tensor})[0][0]
-        boxes, scores, classes = self._decode_end_to_end(output) if self.end_to_end else self._decode_v8(output)
-        boxes = (boxes - [*pad, *pad]) / [*scale, *scale]
-        order = np.argsort(-scores, kind="stable")[:MAX_DETECTIONS]
-        return Found(classes[order], scores[order], boxes[order])
+        outputs = self.session.run(None, {self.input.name: tensor})
+        decode = self._decode_end_to_end if self.end_to_end else self._decode_v8
+        found = decode(outputs[0][0], self.thresholds)
+        if self.second:
+            found = self._with_second(found, self._decode_v8(outputs[1][0], self.second_thresholds))
+        xyxy = (found.xyxy - [*pad, *pad]) / [*scale, *scale]
+        order = np.argsort(-found.scores, kind="stable")[:MAX_DETECTIONS]
+        return Found(found.classes[order], found.scores[order], xyxy[order])
 
-    def _decode_end_to_end(self, output: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    @property
+    def second_thresholds(self) -> np.ndarray:
+        """Thresholds of the second head's classes."""
+        return np.array([row.confidence for row in self.second], np.float32)
+
+    def _with_second(self, first: Found, second: Found) -> Found:
+        """Both heads' boxes under the first head's names, one a thing.
+
+        A box of the second head on a box of the first that names the same thing lifts that one's score if it is higher
+        and is dropped; where the first head is not half as sure, the second head's name stands instead.
+        """
+        numbers = {name: number for number, name in enumerate(self.names)}
+        overlap = iou_matrix(second.xyxy, first.xyxy) >= self.iou
+        scores, kept, added = first.scores.copy(), np.ones(len(first.classes), bool), []
+        for row in np.argsort(-second.scores, kind="stable"):
+            rule, score = self.second[second.classes[row]], second.scores[row]
+            same = {numbers[name] for name in (rule.name, *rule.same)}
+            twins = [i for i in np.flatnonzero(overlap[row] & kept) if first.classes[i] in same]
+            best = max(twins, key=lambda i: scores[i], default=None)
+            if best is not None and scores[best] >= score / 2:
+                scores[best] = max(scores[best], score)
+            else:
+                kept[twins] = False
+                added.append(row)
+        names = [numbers[self.second[second.classes[row]].name] for row in added]
+        return Found(
+            np.array([*first.classes[kept], *names], int),
+            np.concatenate([scores[kept], second.scores[added]]),
+            np.concatenate([first.xyxy[kept], second.xyxy[added]]),
+        )
+
+    def _decode_end_to_end(
+        self, output: np.ndarray, thresholds: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(300, 6) rows of xyxy, score, class."""
         classes = output[:, 5].astype(int)
-        rows = output[:, 4] >= self.thresholds[classes]
-        return output[rows, :4].astype(float), output[rows, 4], classes[rows]
+        rows = output[:, 4] >= thresholds[classes]
+        return Found(classes[rows], output[rows, 4], output[rows, :4].astype(float))
 
-    def _decode_v8(self, output: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _decode_v8(self, output: np.ndarray, thresholds: np.ndarray) -> Found:
         """(4 + classes, anchors): centre xywh and one score a class; class-wise NMS in one pass."""
         best = output[4:].max(axis=0)
-        likely = np.flatnonzero(best >= self.thresholds.min())
+        likely = np.flatnonzero(best >= thresholds.min())
         classes = output[4:, likely].argmax(axis=0)
-        keep = best[likely] >= self.thresholds[classes]
+        keep = best[likely] >= thresholds[classes]
         likely, classes = likely[keep], classes[keep]
         top = np.argsort(-best[likely], kind="stable")[: 4 * MAX_DETECTIONS]
         likely, classes, scores = likely[top], classes[top], best[likely[top]]
@@ -135,4 +184,4 @@ class OnnxYolo:
         boxes = np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=1)
         apart = classes[:, None] * (boxes.max(initial=0) + 1)  # classes never overlap each other
         rows = nms(boxes + apart, scores, self.iou)
-        return boxes[rows], scores[rows], classes[rows]
+        return Found(classes[rows], scores[rows], boxes[rows])
