@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from configs.errors import UserError
-from detection.emotion.evaluate import Seen, average_precision, load_coco, main, summarise
+from detection.emotion.evaluate import Seen, load_coco, main, precision_by_class, summarise
 from detection.emotion.yolo_coco import DatasetWriter, FaceBox, Item
 from detection.labels import EMOTION_IDS
 from tests.helpers import constant_detector, run_module
@@ -71,7 +71,7 @@ def test_the_figures_of_a_known_case(tmp_path):
 
 def test_loose_boxes_count_at_50_but_not_at_75(tmp_path):
     coco = write_dataset(tmp_path, [[("happy", [0, 0, 40, 40], None)]])
-    row = average_precision(coco, [seen([("happy", A)], [("happy", [0, 0, 40, 27], 0.9)])])["happy"]  # IoU 0.675
+    row = precision_by_class(coco, [seen([("happy", A)], [("happy", [0, 0, 40, 27], 0.9)])])["happy"]  # IoU 0.675
     assert row["AP50"] == pytest.approx(1.0) and row["AP50-95"] == pytest.approx(0.4)  # of ten thresholds: .5 to .65
 
 

@@ -6,8 +6,6 @@ Writes report.json, report.md and the pictures confusion.png, precision_recall.p
 """
 
 import argparse
-import contextlib
-import io
 import json
 import sys
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ import numpy as np
 
 from configs.errors import UserError, exit_with
 from detection.boxes import iou_matrix
+from detection.coco_eval import average_precision
 from detection.emotion.calibration import expected_calibration_error, reliability
 from detection.labels import EMOTION_IDS
 
@@ -87,42 +86,19 @@ def look(detector, coco: dict, folder: Path, progress=iter) -> list[Seen]:
     return seen
 
 
-def average_precision(coco: dict, seen: list[Seen], finding: bool = False) -> dict[str, dict]:
-    """COCO's AP per class: {"anger": {"AP50", "AP50-95", "precision": 101 values at IoU 0.5}, …}.
-
-    Args:
-        finding: every face is of one class, "face", whatever it feels.
-    """
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    names = {c["id"]: c["name"] for c in coco["categories"]}
+def precision_by_class(coco: dict, seen: list[Seen], finding: bool = False) -> dict[str, dict]:
+    """AP per class (see `average_precision`); with `finding` every face is of one class, whatever it feels."""
+    numbers = {c["name"]: c["id"] for c in coco["categories"]}
     if finding:
         annotations = [a | {"category_id": 1} for a in coco["annotations"]]
-        coco = coco | {"categories": [{"id": 1, "name": "face"}], "annotations": annotations}
-        names = {1: "face"}
-    numbers = {name: number for number, name in names.items()}
+        coco, numbers = coco | {"categories": [{"id": 1, "name": "face"}], "annotations": annotations}, {"face": 1}
     found = []
     for image, s in zip(coco["images"], seen, strict=True):
         for label, (x1, y1, x2, y2), score in zip(s.labels, s.xyxy.tolist(), s.scores.tolist(), strict=True):
             if number := numbers.get("face" if finding else label):
                 row = {"image_id": image["id"], "category_id": number, "score": score}
                 found.append(row | {"bbox": [x1, y1, x2 - x1, y2 - y1]})
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
-        truth.dataset = coco
-        truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(found) if found else COCO(), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-    precision = evaluation.eval["precision"]  # IoU x recall x class x size x most detections
-    result = {}
-    for column, number in enumerate(evaluation.params.catIds):
-        curves = precision[:, :, column, 0, -1]
-        if (curves >= 0).all():  # -1: no face of this class
-            row = {"AP50": float(curves[0].mean()), "AP50-95": float(curves.mean())}
-            result[names[number]] = row | {"precision": [round(float(v), 4) for v in curves[0]]}
-    return result
+    return average_precision(coco, found)
 
 
 def summarise(coco: dict, seen: list[Seen]) -> dict:
@@ -149,7 +125,7 @@ def summarise(coco: dict, seen: list[Seen]) -> dict:
             rows.append((label, answer, (x2 - x1) * (y2 - y1), s.agreement[t]))
     scores, right = np.array(scores), np.array(right, bool)
     recalls = [confusion[e][e] / sum(confusion[e].values()) for e in emotions]
-    ap = average_precision(coco, seen)
+    ap = precision_by_class(coco, seen)
     whole = {name: row for name, row in ap.items() if name in EMOTION_IDS}
     return {
         "pictures": len(seen),
@@ -162,7 +138,7 @@ def summarise(coco: dict, seen: list[Seen]) -> dict:
         "mAP50-95": float(np.mean([row["AP50-95"] for row in whole.values()])) if whole else 0.0,
         "expected_calibration_error": expected_calibration_error(scores, right),
         "per_class": whole,
-        "finding": average_precision(coco, seen, finding=True).get("face"),
+        "finding": precision_by_class(coco, seen, finding=True).get("face"),
         "confusion": confusion,
         "by_size": {name: _bucket([r for r in rows if low <= r[2] < high]) for name, (low, high) in SIZES.items()},
         "by_agreement": {
@@ -191,12 +167,13 @@ def _bucket(rows: list[tuple]) -> dict[str, float | int]:
 def evaluate(data: Path, split: str, weights: str, device: str | None, out: Path, progress=iter) -> dict:
     """Measure `weights` on a split and write the report; returns its figures."""
     from detection.emotion import EmotionDetector
-    from detection.emotion.report import write_report
+    from detection.emotion.report import PICTURES, markdown
+    from detection.report import write_report
 
     coco = load_coco(data, split)
     seen = look(EmotionDetector(weights, device), coco, data / "images" / split, progress)
     figures = {"weights": Path(weights).name, "data": data.name, "split": split} | summarise(coco, seen)
-    write_report(figures, out)
+    write_report(figures, markdown(figures), PICTURES, out)
     return figures
 
 
