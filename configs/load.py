@@ -59,7 +59,8 @@ def _describe(error: dict, schema: type[Settings]) -> str:
     where = ".".join(map(str, error["loc"])) or "config"
     if error["type"] == "extra_forbidden":
         return f"unknown key {where} (known: {', '.join(schema.model_fields)})"
-    return f"{where}: {error['msg'].lower()}, got {error['input']!r}"
+    got = "" if isinstance(error["input"], dict) else f", got {error['input']!r}"  # what is missing was not given
+    return f"{where}: {error['msg'].lower()}{got}"
 
 
 def settings_command(

@@ -196,7 +196,15 @@ def test_bad_pairs_are_refused_before_training(tmp_path, lines, message):
         train(tiny_writer_settings(tmp_path, f"pairs={file}"))
 
 
-@pytest.mark.parametrize("kind", ["objects", "emotion"])
-def test_missing_data_is_one_clear_line(kind, tmp_path):
-    done = run_module(f"detection.{kind}.train", "--config", f"configs/{kind}/pocket.yaml", f"data={tmp_path}")
+@pytest.mark.parametrize(
+    ("module", "config"),
+    [
+        ("detection.objects.join", "objects/pocket"),
+        ("detection.objects.train", "objects/single"),
+        ("detection.emotion.train", "emotion/pocket"),
+        ("detection.emotion.train", "emotion/one_pass"),
+    ],
+)
+def test_missing_data_is_one_clear_line(module, config, tmp_path):
+    done = run_module(module, "--config", f"configs/{config}.yaml", f"data={tmp_path}")
     assert done.status == 2 and "data=FOLDER" in done.err and len(done.err.strip().splitlines()) == 1

@@ -52,14 +52,14 @@ def load_yolo(file: Path, split: str) -> tuple[list[str], list[tuple[Path, Path]
         raise UserError(f"{file} is not a YOLO dataset file ({type(error).__name__}: {error})") from None
     names = [names[i] for i in range(len(names))] if isinstance(names, dict) else list(names)
     if not data.get(split):
-        raise UserError(
-            f"{file} has no split {split!r} (there: {[k for k in ('train', 'val', 'test') if data.get(k)]})"
-        )
+        there = [name for name in ("train", "val", "test") if data.get(name)]
+        raise UserError(f"{file} has no split {split!r} (there: {', '.join(there)})")
     folder = (file.parent / data.get("path", ".") / data[split]).resolve()
     pictures = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES)
     if not pictures:
         raise UserError(f"{folder} holds no pictures")
-    labels = [Path(*("labels" if part == "images" else part for part in p.with_suffix(".txt").parts)) for p in pictures]
+    place = "/labels/".join(f"{folder.as_posix()}/".rsplit("/images/", 1))  # as Ultralytics: the last of them
+    labels = [Path(place) / f"{p.stem}.txt" for p in pictures]
     return [lookup(name) or name for name in names], list(zip(pictures, labels, strict=True))
 
 

@@ -1,19 +1,22 @@
 """Two detectors in one ONNX file: the Open Images vocabulary, and COCO's classes under Open Images names.
 
-    python -m detection.objects.join open_images.pt coco.pt detection/objects/pocket.onnx
+    python -m detection.objects.join --config configs/objects/pocket.yaml data=FOLDER
 
 Both networks read the same input; the runner merges what they see (`OnnxYolo`). Class names and conflict rules come
-from `coco_to_open_images.yaml`, thresholds from a JSON file that `detection.objects.thresholds` wrote.
+from `coco_to_open_images.yaml`, thresholds per class from repeated looks at unlabelled photos.
 """
 
-import argparse
 import json
-import sys
+import random
 import tempfile
 from pathlib import Path
 
 from configs.errors import UserError, exit_with
+from configs.load import Settings, settings_command
 from detection.objects.pseudo_labels import read_mapping
+from detection.objects.thresholds import choose, confirmations, write_thresholds
+from detection.photos import training_photos
+from detection.training import open_run
 
 CONFIDENCE, SECOND_CONFIDENCE = 0.25, 0.15  # where no class has its own
 
@@ -61,20 +64,55 @@ def join(
     return write_onnx(first, target, metadata | {"second": json.dumps(rows)} | (more or {}))
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m detection.objects.join", description=__doc__.split("\n")[0])
-    parser.add_argument("open_images", type=Path, help=".pt with the 601 Open Images classes")
-    parser.add_argument("coco", type=Path, help=".pt with COCO's 80 classes")
-    parser.add_argument("target", type=Path)
-    parser.add_argument("--imgsz", type=int, default=512, help="default input side")
-    parser.add_argument("--thresholds", type=Path, help="JSON of thresholds per class")
-    args = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    for path in filter(None, (args.open_images, args.coco, args.thresholds)):
-        if not path.is_file():
-            raise UserError(f"{path} does not exist")
-    thresholds = json.loads(args.thresholds.read_text("utf-8")) if args.thresholds else None
-    print(join(args.open_images, args.coco, args.target, args.imgsz, thresholds))
-    return 0
+class JoinSettings(Settings):
+    """Settings of one run; paths under `data` are relative to it."""
+
+    data: Path = Path("data")
+    run: Path
+    open_images: str  # .pt with the 601 Open Images classes
+    coco: str  # .pt with COCO's 80 classes
+    photos: list[str]  # folders of unlabelled photos, for the thresholds
+    held_out: list[str] = []  # list files naming photos that are never read
+    looks: int = 1000  # how many of the photos are looked at
+    confirmed: float = 0.75  # share of a class's detections that other looks must confirm
+    imgsz: int = 576  # the joined model's default input side
+    seed: int = 0
+    export: Path
+
+
+def run(settings: JoinSettings) -> Path:
+    """Choose thresholds, which are kept in the run folder, and write the joined model."""
+    from rich.progress import track
+
+    folders = [settings.data / name for name in settings.photos]
+    files = [settings.data / name for name in settings.held_out]
+    open_run(settings, [*folders, *files, Path(settings.open_images), Path(settings.coco)])
+    chosen = settings.run / "thresholds.json"
+    if not chosen.exists():
+        photos = training_photos(folders, files)
+        photos = random.Random(settings.seed).sample(photos, min(settings.looks, len(photos)))
+        rows = [
+            confirmations(model, track(photos, "looking"), settings.imgsz)
+            for model in (settings.open_images, settings.coco)
+        ]
+        first, second = (
+            choose(row, default, settings.confirmed)
+            for row, default in zip(rows, (CONFIDENCE, SECOND_CONFIDENCE), strict=True)
+        )
+        write_thresholds(chosen, first, second)
+    thresholds = json.loads(chosen.read_text("utf-8"))
+    kept = settings.model_dump(mode="json", exclude={"data", "run", "export"})
+    return join(
+        Path(settings.open_images),
+        Path(settings.coco),
+        settings.export,
+        settings.imgsz,
+        thresholds,
+        {"settings": json.dumps(kept)},
+    )
+
+
+main = settings_command("detection.objects.join", __doc__, JoinSettings, run)
 
 
 if __name__ == "__main__":

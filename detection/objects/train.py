@@ -1,79 +1,92 @@
-"""Train an object detector.
+"""Train an object detector on a YOLO-format dataset, or on photos that two teachers label.
 
-    python -m detection.objects.train --config configs/objects/pocket.yaml data=FOLDER
+    python -m detection.objects.train --config configs/objects/lvis.yaml dataset=lvis/data.yaml
 
-Two teachers label the photos under `data` (`pseudo_labels.py`), Ultralytics trains the student on those labels, then
-the student learns the teachers' doubts too (`distill.py`), and the average of both weights is exported as ONNX. A run
-that was interrupted goes on where it stopped.
+Stages with growing pictures follow each other; every stage stops early, draws its curves and goes on after an
+interruption. The best weights can be exported as ONNX.
 """
 
 from pathlib import Path
 
-from configs.errors import exit_with
+from pydantic import model_validator
+
+from configs.errors import UserError, exit_with
 from configs.load import Settings, settings_command
-from detection.objects.pseudo_labels import build_dataset
 from detection.photos import training_photos
-from detection.training import fit, open_run
+from detection.training import check_arguments, fit, open_run
+
+
+class Stage(Settings):
+    """One training after another: side of the pictures in pixels, most epochs."""
+
+    imgsz: int
+    epochs: int
 
 
 class ObjectSettings(Settings):
     """Settings of one run; paths under `data` are relative to it."""
 
     data: Path = Path("data")  # root of the photo folders
-    photos: list[str]  # folders of unlabelled photos
+    run: Path  # run folder: dataset, checkpoints, curves
+    dataset: Path | None = None  # data.yaml of a YOLO-format dataset; or else:
+    photos: list[str] = []  # folders of unlabelled photos
     held_out: list[str] = []  # list files naming photos that are never read
-    open_images_teacher: str  # .pt of a detector with the 601 Open Images classes
-    coco_teacher: str  # .pt of a detector with COCO's 80 classes
+    open_images_teacher: str | None = None  # .pt of a detector with the 601 Open Images classes
+    coco_teacher: str | None = None  # .pt of a detector with COCO's 80 classes
     confidence: float = 0.25  # what a teacher is less sure of is not taught
     teacher_imgsz: int = 640
+    val_share: float = 0.1
     base: str  # .pt the student starts from
-    run: Path  # run folder: dataset, checkpoints, curves
-    epochs: int = 3
+    stages: list[Stage]
     patience: int = 10
-    imgsz: int = 384
     batch: int = 16
     lr: float = 2e-4
-    distill_steps: int = 450
-    distill_imgsz: int = 416
-    distill_lr: float = 5e-4
-    distilled_share: float = 0.4  # of the final weights; the rest are those that learned the labels
-    val_share: float = 0.1
     seed: int = 0
+    ultralytics: dict[str, bool | int | float | str] = {}  # further training arguments of Ultralytics
     export: Path | None = None  # where the student goes as ONNX
     export_imgsz: int = 512  # the exported model's default input side
-    export_confidence: float = 0.14
+    export_confidence: float = 0.25
+
+    @model_validator(mode="after")
+    def _data_come_from_somewhere(self):
+        labelled = [self.photos, self.open_images_teacher, self.coco_teacher]
+        if not self.dataset and not all(labelled):
+            raise ValueError("either dataset, or photos with open_images_teacher and coco_teacher must be given")
+        return self
 
 
 def train(settings: ObjectSettings) -> Path:
-    """Run one training from photos to the exported model; returns the student's checkpoint."""
-    from rich.progress import track
-
-    folders = [settings.data / name for name in settings.photos]
-    files = [settings.data / name for name in settings.held_out]
-    teachers = (settings.open_images_teacher, settings.coco_teacher)
-    open_run(settings, [*folders, *files, *map(Path, (*teachers, settings.base))])
-    photos = training_photos(folders, files)
-    data = build_dataset(photos, settings, settings.run / "dataset", lambda items: track(items, "teachers look"))
-    weights = fit(settings.base, data, settings, lrf=0.05)
-    from detection.objects.distill import Teachers, average, distill
-
-    distilled = distill(
-        str(weights / "last.pt"),
-        Teachers(*teachers),
-        settings.run / "dataset",
-        settings.run / "distill",
-        settings.distill_steps,
-        settings.distill_imgsz,
-        settings.batch,
-        settings.distill_lr,
-        settings.seed,
-    )
-    student = average(weights / "last.pt", distilled, settings.distilled_share, settings.run / "student.pt")
+    """Run all stages; returns the last one's best checkpoint."""
+    check_arguments(settings.ultralytics)
+    if not settings.stages:
+        raise UserError("stages: at least one is needed")
+    data, best = settings.dataset or labelled_by_teachers(settings), Path(settings.base)
+    if settings.dataset:
+        open_run(settings, [settings.dataset, best])
+    for number, stage in enumerate(settings.stages):
+        run = settings.run / f"stage_{number + 1}"
+        run.mkdir(exist_ok=True)
+        part = settings.model_copy(update={"run": run, "imgsz": stage.imgsz, "epochs": stage.epochs})
+        best = fit(best, data, part, **{"lrf": 0.05} | settings.ultralytics) / "best.pt"
     if settings.export:
         from detection.export import export_onnx
 
-        export_onnx(student, settings.export, settings.export_imgsz, settings.export_confidence)
-    return student
+        export_onnx(best, settings.export, settings.export_imgsz, settings.export_confidence)
+    return best
+
+
+def labelled_by_teachers(settings: ObjectSettings) -> Path:
+    """Let both teachers label the photos; returns the dataset's `data.yaml`."""
+    from rich.progress import track
+
+    from detection.objects.pseudo_labels import build_dataset
+
+    folders = [settings.data / name for name in settings.photos]
+    files = [settings.data / name for name in settings.held_out]
+    models = [settings.open_images_teacher, settings.coco_teacher, settings.base]
+    open_run(settings, [*folders, *files, *map(Path, models)])
+    photos = training_photos(folders, files)
+    return build_dataset(photos, settings, settings.run / "dataset", lambda items: track(items, "teachers look"))
 
 
 main = settings_command("detection.objects.train", __doc__, ObjectSettings, train)
