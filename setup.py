@@ -23,9 +23,9 @@ setup(
     ),
     # weights, fonts, label packs and settings travel inside their packages
     package_data={
-        "configs": ["*/*.yaml"],
+        "configs": ["*.yaml", "*/*.yaml"],
         "detection": ["label_packs/*.json", *(f"*/{kind}" for kind in DATA)],
-        "language": ["comment/*.md", *(f"comment/*/{kind}" for kind in DATA)],
+        "language": ["*.json", "comment/*.md", *(f"comment/*/{kind}" for kind in DATA)],
         "pipeline": ["fonts/*.ttf", "fonts/*.txt"],
     },
     install_requires=[

@@ -60,7 +60,8 @@ def _describe(error: dict, schema: type[Settings]) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown key {where} (known: {', '.join(schema.model_fields)})"
     got = "" if isinstance(error["input"], dict) else f", got {error['input']!r}"  # what is missing was not given
-    return f"{where}: {error['msg'].lower()}{got}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {message[0].lower()}{message[1:]}{got}"
 
 
 def settings_command(

@@ -1,71 +1,138 @@
-"""What a comment must and must not do, checked on text alone (no model, no morphological analyser)."""
+"""What a comment must and must not do, checked on text alone (no model, no morphological analyser).
 
+    python -m language.rules compile
+
+The rules stand in `configs/rules.yaml`; the command checks that file and writes `rules.json`, which this module reads,
+so that running needs neither YAML nor pydantic.
+"""
+
+import argparse
+import json
 import re
+import sys
 from functools import lru_cache
+from pathlib import Path
 
+from configs.errors import UserError, exit_with
 from detection.labels import OBJECT_IDS, PLAIN_IDS, load_pack
 from language.records import ElementList, find_evidence
 
+COMPILED = Path(__file__).with_name("rules.json")
 _BASE = "[\U0001f300-\U0001faff\u2600-\u27bf\u2b50\u2b55\u2934\u2935\u203c\u2049]"
 EMOJI = re.compile(
     f"[\U0001f1e6-\U0001f1ff]{{2}}|{_BASE}[\ufe0f\U0001f3fb-\U0001f3ff]*(?:\u200d{_BASE}[\ufe0f\U0001f3fb-\U0001f3ff]*)*"
 )
-QUESTION = re.compile(r"[?？]|궁금")
-POLITE_END = re.compile(r"(요|니다|세요|죠)[.!~… ]*$")
-CHEERFUL = re.compile("행복|즐거|신나|신난|기뻐|기쁜|축하|활짝")
-GLOOMY = re.compile("슬퍼|슬픈|힘내|속상|화가 나|우울|위로")
 BROKEN = re.compile("\ufffd|<|>|[\x00-\x1f]")
-TENDER = frozenset({"sad", "anger"})
-# Words that are a class name and also everyday words of comments; one of them alone names no thing.
-AMBIGUOUS = frozenset(
-    {
-        "동물",
-        "음식",
-        "식물",
-        "상자",
-        "장난감",
-        "얼굴",
-        "머리",
-        "머리카락",
-        "수염",
-        "다리",
-        "난로",
-        "도구",
-    }
-)
-MIN_LENGTH, MAX_LENGTH = 8, 80
+MARKS = ".!~… "
+
+
+@lru_cache
+def rules() -> dict:
+    """The compiled rule file."""
+    return json.loads(COMPILED.read_text("utf-8"))
+
+
+@lru_cache
+def _pattern(lang: str, *keys: str) -> re.Pattern:
+    value = rules()["languages"][lang]
+    for key in keys:
+        value = value[key]
+    return re.compile(value, re.IGNORECASE)
 
 
 @lru_cache
 def thing_names(lang: str) -> re.Pattern:
-    """A pattern that finds any thing's name in a comment."""
+    """A pattern that finds any thing's name in a comment; in English plurals too."""
     pack = load_pack(lang)
     names = {pack.name(label) for label in OBJECT_IDS if label not in PLAIN_IDS}
-    names = {name for name in names if len(name) > 1} - AMBIGUOUS
-    return re.compile(
-        "(?<![가-힣])(?:" + "|".join(sorted(map(re.escape, names), key=len, reverse=True)) + ")(?![란라])"
-    )
+    names = {name for name in names if len(name) > 1} - set(rules()["languages"][lang]["everyday"])
+    either = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
+    return re.compile(rf"(?<![가-힣])(?:{either})(?![란라])" if lang == "ko" else rf"\b(?:{either})(?:e?s)?\b", re.I)
 
 
-def violations(text: str, elements: ElementList) -> list[str]:
-    """Names of the rules that a Korean polite comment breaks; empty when it is fit to post."""
+@lru_cache
+def tender_emotions() -> frozenset[str]:
+    """Feelings that want a gentle comment."""
+    return frozenset(rules()["tender"]["emotions"])
+
+
+def is_tender(elements: ElementList) -> bool:
+    """Whether a comment must be gentle: all feelings are sad or angry, or something speaks of injury or weapons."""
+    moods, things = {e.id for e in elements.of_kind("emotion")}, rules()["tender"]["things"]
+    return bool(moods and moods <= tender_emotions()) or any(e.id in things for e in elements)
+
+
+def describe(lang: str, style: str, tender: bool = False) -> str:
+    """The rules in words, for a prompt."""
+    texts = rules()["languages"][lang]["describe"]
+    return f"{texts[style]} {texts['tender']}" if tender else texts[style]
+
+
+def violations(text: str, elements: ElementList, style: str = "polite") -> list[str]:
+    """Names of the rules that a comment breaks; empty when it is fit to post."""
+    lang, book = elements.lang, rules()
+    own_rules = book["languages"][lang]
+    search = lambda *keys: _pattern(lang, *keys).search(text)
     plain = EMOJI.sub("", text).replace("\ufe0f", "").strip()
     sentences = [s for s in re.split(r"[.!~…]+", plain) if s.strip()]
-    own = [e.name for e in elements.of_kind("object")]
-    named = [span.element for span in find_evidence(text, elements)]
     moods = {e.id for e in elements.of_kind("emotion")}
-    broken = {
-        "question": QUESTION.search(text),
+    within = lambda count, bounds: bounds[0] <= count <= bounds[1]
+    gentle = moods and moods <= tender_emotions()
+    broken = {name: search("forbidden", name) for name in own_rules["forbidden"]}
+    broken |= {
         "broken": BROKEN.search(text) or text != text.strip(),
-        "length": not MIN_LENGTH <= len(text) <= MAX_LENGTH,
-        "sentences": not 1 <= len(sentences) <= 2,
-        "speech level": not POLITE_END.search(plain),
-        "emoji": not 1 <= len(EMOJI.findall(text)) <= 2,
-        "names nothing": own and not any(name in text for name in own),
-        "names what is not there": any(
-            not any(m.group() in name for name in own) for m in thing_names(elements.lang).finditer(text)
-        ),
-        "mood": (moods and moods <= TENDER and CHEERFUL.search(text)) or (moods == {"happy"} and GLOOMY.search(text)),
-        "repeats itself": len(named) > len(set(named)),
+        "length": not within(len(text), own_rules["length"]),
+        "sentences": not within(len(sentences), book["sentences"]),
+        "speech level": not _pattern(lang, "ending", style).search(plain.rstrip(MARKS))
+        or _pattern(lang, "never_in", style).search(plain),
+        "emoji": not within(len(EMOJI.findall(text)), book["emoji"]),
+        "mood": (gentle and search("cheerful")) or (moods == {"happy"} and search("gloomy")),
+        "not gentle": is_tender(elements) and (search("joking") or search("looks")),
     }
-    return [rule for rule, hit in broken.items() if hit]
+    return [rule for rule, hit in {**broken, **_naming(text, elements)}.items() if hit]
+
+
+def _naming(text: str, elements: ElementList) -> dict[str, bool]:
+    """Rules on which things a comment names."""
+    own, low = [e.name.casefold() for e in elements.of_kind("object")], text.casefold()
+    named = [span.element for span in find_evidence(text, elements)]
+    strangers = (m.group().casefold() for m in thing_names(elements.lang).finditer(text))
+    return {
+        "names nothing": bool(own) and not any(_named(name, low, elements.lang) for name in own),
+        "names what is not there": any(not any(_same(word, name) for name in own) for word in strangers),
+        "repeats itself": elements.lang == "ko" and len(named) > len(set(named)),
+    }
+
+
+def _named(name: str, text: str, lang: str) -> bool:
+    """Whether a text names something; English words are whole words (a hat is not in "what")."""
+    return name in text if lang == "ko" else bool(re.search(rf"\b{re.escape(name)}(?:e?s)?\b", text))
+
+
+def _same(word: str, name: str) -> bool:
+    """Whether a found word speaks of an element's name: part of it, or its plural."""
+    return word in name or word.removesuffix("s") in name or word.removesuffix("es") in name
+
+
+def compile_rules() -> Path:
+    """Check `configs/rules.yaml` and write `rules.json`."""
+    from configs.rules import load_rules
+
+    part = COMPILED.with_suffix(".part")
+    part.write_text(json.dumps(load_rules().model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n", "utf-8")
+    return part.replace(COMPILED)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m language.rules", description=__doc__.split("\n")[0])
+    parser.add_argument("command", choices=["compile"])
+    parser.parse_args(sys.argv[1:] if argv is None else argv)
+    try:
+        print(compile_rules())
+    except OSError as error:
+        raise UserError(f"cannot write {COMPILED}: {error.strerror}") from error
+    return 0
+
+
+if __name__ == "__main__":
+    exit_with(main)

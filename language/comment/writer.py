@@ -13,7 +13,7 @@ from configs.errors import UserError
 from language.memory import Memory, opening
 from language.records import Comment, Element, ElementList, find_evidence
 from language.render import RENDER_VERSION, render_input, render_plan
-from language.rules import TENDER, violations
+from language.rules import tender_emotions, violations
 
 POCKET = {"t5": Path(__file__).with_name("t5_pocket")}
 PLANNED = ("gpt2",)
@@ -172,7 +172,7 @@ def plans(elements: ElementList, rng: random.Random) -> list[list[Element]]:
     if not things:
         return [[]]
     moods = {e.id for e in elements.of_kind("emotion")}
-    if moods and moods <= TENDER:
+    if moods and moods <= tender_emotions():
         return [[thing] for thing in things[:2]]
     pairs = [[a, b] for a in things[:2] for b in things if a != b]
     return [[things[0]], *rng.sample(pairs, min(3, len(pairs)))]

@@ -15,7 +15,7 @@ from pathlib import Path
 from detection.labels import EMOTION_IDS, PLAIN_IDS
 from language.records import EMPTY, ElementList, Pair
 from language.render import SEPARATOR, render_input
-from language.rules import TENDER, violations
+from language.rules import tender_emotions, violations
 
 FOLDER = Path(__file__).parent
 PARTS = {"says": 5, "also": 3, "link": 2, "calm": 2}  # the kinds of phrases a thing has, and the least of each
@@ -40,7 +40,7 @@ def compose(elements: ElementList, rng: random.Random) -> str:
     moods = [e.id for e in elements.of_kind("emotion")]
     objects = [e.id for e in elements.of_kind("object") if e.id in things()]
     mood = mood_of(moods)
-    sentences = _tender(mood, objects, rng) if mood in TENDER else _bright(mood, objects, rng)
+    sentences = _tender(mood, objects, rng) if mood in tender_emotions() else _bright(mood, objects, rng)
     return _punctuate(sentences, mood, rng)
 
 
@@ -51,7 +51,7 @@ def mood_of(moods: list[str]) -> str:
     """
     if not moods:
         return "plain"
-    if set(moods) <= TENDER:
+    if set(moods) <= tender_emotions():
         return moods[0]
     return moods[0] if len(set(moods)) == 1 else "mixed"
 
@@ -92,7 +92,7 @@ def _then(first: str, second: str, chance: float, rng: random.Random) -> list[st
 
 
 def _punctuate(sentences: list[str], mood: str, rng: random.Random) -> str:
-    ends = [".", "…", "."] if mood in TENDER else ["!", ".", "~", "!"]
+    ends = [".", "…", "."] if mood in tender_emotions() else ["!", ".", "~", "!"]
     emoji = rng.sample(feelings()["emoji"][mood], 2 if rng.random() < 0.15 else 1)
     if len(sentences) == 2 and rng.random() < 0.12:
         return f"{sentences[0]}{rng.choice(ends)} {emoji[0]} {sentences[1]}{rng.choice(ends)}"
