@@ -51,6 +51,12 @@ class Found:
     xyxy: np.ndarray
 
 
+def logit(scores: np.ndarray) -> np.ndarray:
+    """log(p / (1 - p)), finite at 0 and 1."""
+    p = np.clip(np.asarray(scores, float), 1e-6, 1 - 1e-6)
+    return np.log(p / (1 - p))
+
+
 def letterbox(image: Image.Image, side: int, square: bool) -> tuple[np.ndarray, tuple[float, float], tuple[int, int]]:
     """Fit an RGB picture into a network input.
 
@@ -118,6 +124,7 @@ class OnnxYolo:
         self.iou = iou
         shape = self.session.get_outputs()[0].shape
         self.end_to_end = shape[-1] == 6 and shape[1] != len(self.names) + 4
+        self.calibration = literal(meta.get("calibration", "None"))
         self.second = [SecondClass(**row) for row in json.loads(meta.get("second", "[]"))]
 
     def predict(self, image: Image.Image) -> Found:
@@ -130,7 +137,11 @@ class OnnxYolo:
             found = self._with_second(found, self._decode_v8(outputs[1][0], self.second_thresholds))
         xyxy = (found.xyxy - [*pad, *pad]) / [*scale, *scale]
         order = np.argsort(-found.scores, kind="stable")[:MAX_DETECTIONS]
-        return Found(found.classes[order], found.scores[order], xyxy[order])
+        scores = found.scores[order]
+        if self.calibration:  # as (a, b); thresholds are for what the network says, before it
+            a, b = self.calibration
+            scores = 1 / (1 + np.exp(-(a * logit(scores) + b)))
+        return Found(found.classes[order], scores, xyxy[order])
 
     @property
     def second_thresholds(self) -> np.ndarray:

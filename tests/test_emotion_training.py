@@ -12,7 +12,13 @@ from configs.errors import UserError
 from configs.load import load_settings
 from detection.distillation import view
 from detection.emotion import classifier, dataset
-from detection.emotion.calibration import expected_calibration_error, fit_temperature, reliability, softmax
+from detection.emotion.calibration import (
+    expected_calibration_error,
+    fit_scores,
+    fit_temperature,
+    reliability,
+    softmax,
+)
 from detection.emotion.distill import distill, scene_batch
 from detection.emotion.faces import load_faces
 from detection.emotion.feelings import FeelingClassifier, face_crop
@@ -20,8 +26,9 @@ from detection.emotion.scenes import LARGEST, SMALLEST, SceneComposer
 from detection.emotion.train import EmotionSettings, export, new_detector, train_detector, write_dataset
 from detection.emotion.yolo_coco import DatasetWriter
 from detection.labels import EMOTION_IDS
+from detection.runner import OnnxYolo
 from tests.conftest import ROOT
-from tests.helpers import run_module, toy_faces
+from tests.helpers import constant_detector, run_module, toy_faces
 
 
 def test_votes_become_soft_targets(tmp_path):
@@ -132,6 +139,18 @@ def test_temperature_makes_scores_honest():
     assert expected_calibration_error(np.zeros(0), np.zeros(0, bool)) == 0.0
 
 
+def test_detector_scores_are_mapped_to_shares_of_right_ones(tmp_path):
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(0.05, 0.95, 5000)
+    truth = 1 / (1 + np.exp(-(1.5 * np.log(scores / (1 - scores)) + 1.0)))  # what the scores hide
+    a, b = fit_scores(scores, (rng.random(5000) < truth).astype(float))
+    assert a == pytest.approx(1.5, abs=0.15) and b == pytest.approx(1.0, abs=0.15)
+    file = constant_detector(tmp_path / "d.onnx", np.array([[[10, 10, 40, 40, 0.5, 0]]]), ["happy"])
+    model = OnnxYolo(file)
+    model.calibration = (1.5, 1.0)
+    assert model.predict(Image.new("RGB", (64, 64))).scores[0] == pytest.approx(1 / (1 + np.exp(-1.0)))
+
+
 def real_photos(tmp_path):
     """Two photos of three faces each, one of them held out: bare, masked, bare."""
     folder = tmp_path / "people" / "images"
@@ -222,8 +241,6 @@ def tiny_run(tmp_path, *more):
 
 
 def test_the_face_detector_trains_once_and_is_exported_with_its_card(tmp_path, monkeypatch):
-    from detection.runner import OnnxYolo
-
     votes = (toy_faces(60).targets * 10).astype(int)
     names = ["anger", "sadness", "surprise", "happiness", "neutral"]
     np.savez(tmp_path / "faces.npz", images=toy_faces(60).images, votes=votes, vote_names=names)
@@ -240,7 +257,7 @@ def test_the_face_detector_trains_once_and_is_exported_with_its_card(tmp_path, m
     assert (settings.run / "train/results.png").exists()  # the curves
     runner = OnnxYolo(tmp_path / "faces.onnx")
     meta = runner.session.get_modelmeta().custom_metadata_map
-    assert runner.names == ["face"] and len(meta["dataset"]) == 16
+    assert runner.names == ["face"] and len(meta["dataset"]) == 16 and len(runner.calibration) == 2
     assert json.loads(meta["settings"])["imgsz"] == 64 and str(tmp_path) not in meta["settings"].replace("base", "")
     written = best.stat().st_mtime_ns
     assert train_detector(settings, data).stat().st_mtime_ns == written

@@ -13,6 +13,8 @@ import json
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from configs.errors import UserError, exit_with
 from configs.load import Settings, settings_command
 from detection.labels import EMOTION_IDS
@@ -70,11 +72,41 @@ def train(settings: EmotionSettings) -> Path:
 
 
 def export(settings: EmotionSettings, best: Path) -> None:
-    """Write the checkpoint as ONNX with its card, where the settings ask for it."""
-    if settings.export:
-        from detection.export import export_onnx
+    """Write the checkpoint as ONNX with its card, where the settings ask for it; a face finder's scores are calibrated
+    on the validation pictures."""
+    if not settings.export:
+        return
+    from detection.export import export_onnx
 
-        export_onnx(best, settings.export, settings.export_imgsz, settings.export_confidence, more=card(settings))
+    write = lambda more: export_onnx(
+        best, settings.export, settings.export_imgsz, settings.export_confidence, more=card(settings) | more
+    )
+    write({})
+    if settings.task == "faces":
+        write({"calibration": str(list(calibrate(settings)))})
+
+
+def calibrate(settings: EmotionSettings) -> tuple[float, float]:
+    """How the exported face finder's scores on the validation pictures map to shares of real faces."""
+    from PIL import Image
+
+    from detection.boxes import iou_matrix, nms
+    from detection.emotion import SAME_FACE_IOU
+    from detection.emotion.calibration import fit_scores
+    from detection.runner import OnnxYolo
+
+    finder, scores, right = OnnxYolo(settings.export), [], []
+    for item in open_dataset(settings).items.values():
+        if item.split != "val":
+            continue
+        found = finder.predict(Image.open(settings.run / "dataset" / "images" / "val" / item.file_name).convert("RGB"))
+        kept = nms(found.xyxy, found.scores, SAME_FACE_IOU)
+        overlap = iou_matrix(found.xyxy[kept], [face.xyxy for face in item.faces])
+        scores += found.scores[kept].tolist()
+        right += (overlap.max(axis=1, initial=0) >= 0.5).tolist()
+    if not any(right) or all(right):  # nothing to learn from
+        return 1.0, 0.0
+    return tuple(round(v, 4) for v in fit_scores(np.array(scores), np.array(right, float)))
 
 
 def converted(settings: EmotionSettings) -> Path:
