@@ -24,6 +24,9 @@ def test_iou_and_nms_against_known_values():
     boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60]], float)
     assert nms(boxes, np.array([0.5, 0.9, 0.1]), 0.5).tolist() == [1, 2]  # the better of two alike stays
     assert nms(np.zeros((0, 4)), np.zeros(0), 0.5).tolist() == []
+    eye = np.array([[0, 0, 100, 100], [20, 20, 40, 40], [90, 20, 130, 60]], float)
+    assert nms(eye, np.array([0.9, 0.5, 0.4]), 0.5, inside=0.7).tolist() == [0, 2]  # a quarter of the last is inside
+    assert nms(eye, np.array([0.3, 0.5, 0.4]), 0.5, inside=0.7).tolist() == [1, 2, 0]  # a surer one stays
 
 
 @pytest.mark.parametrize("size", [(640, 480), (481, 640), (1, 1), (1000, 17), (33, 999), (4000, 3000)])

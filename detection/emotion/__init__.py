@@ -15,6 +15,7 @@ from detection.records import Detection, clipped
 POCKET = Path(__file__).with_name("pocket.onnx")
 POCKET_FEELINGS = Path(__file__).with_name("pocket_feelings.onnx")
 SAME_FACE_IOU = 0.45  # boxes of two feelings this close are one face
+SAME_FACE_INSIDE = 0.7  # so is a box this much within a surer one: half a face, an eye
 FACES_ONLY = ["face"]  # the classes of a detector that leaves feelings to the crop classifier
 
 
@@ -54,7 +55,7 @@ class EmotionDetector:
         """
         image = upright(image)
         found = self.model.predict(image)
-        faces = nms(found.xyxy, found.scores, SAME_FACE_IOU)
+        faces = nms(found.xyxy, found.scores, SAME_FACE_IOU, SAME_FACE_INSIDE)
         xyxy, scores = found.xyxy[faces], found.scores[faces]
         if self.feelings:
             p = self.feelings.probabilities(image, xyxy)

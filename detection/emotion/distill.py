@@ -1,7 +1,7 @@
 """The face finder learns real faces from an Open Images detector's opinion of unlabelled photos.
 
-A third of every batch are composed scenes, whose faces are known; the rest are photos, of which the teacher says at
-every spot how much it looks like a face. Photos with drawn boxes have their masked faces smeared already.
+Half of every batch are composed scenes, whose faces are known; the rest are photos, of which the teacher says at every
+spot how much it looks like a face. Photos with drawn boxes have their masked faces smeared already.
 """
 
 from pathlib import Path
@@ -14,6 +14,7 @@ from detection.distillation import Raw, as_batch, loss_of, train_student, view
 from detection.emotion.yolo_coco import DatasetWriter, Item
 
 FACES_GAIN = 4.0  # how much oftener a photo with a face is looked at than one without
+SCENE_ZOOM = (0.6, 2.0)  # of scenes; the widest faces fill the picture, or else large ones are seen as several small
 SCENE_GAIN = 0.5  # weight of the scenes' loss beside the photos'
 
 
@@ -66,7 +67,7 @@ def distill(
         if criterion is None:
             student.model.args = SimpleNamespace(**DEFAULT_CFG_DICT)
             criterion = v8DetectionLoss(student.model)
-        chosen = rng.choice(len(photos), batch - batch // 3, p=weights / weights.sum())
+        chosen = rng.choice(len(photos), batch - batch // 2, p=weights / weights.sum())
         x = as_batch([view(photos[i], side, rng, (0.6, 1.6)) for i in chosen])
         raw = student(x)
         class_loss, box_loss = loss_of((raw["boxes"], raw["scores"]), opinion(x))
@@ -81,7 +82,7 @@ def scene_batch(writer: DatasetWriter, items: list[Item], side: int, rng: np.ran
     """Scenes as network input and Ultralytics' batch dictionary (normalised centre xywh)."""
     views, rows = [], []
     for number, item in enumerate(items):
-        seen = view(writer.picture_path(item.split, item.file_name), side, rng, (0.6, 1.2))
+        seen = view(writer.picture_path(item.split, item.file_name), side, rng, SCENE_ZOOM)
         views.append(seen)
         whole = seen.boxes(np.array([face.xyxy for face in item.faces]).reshape(-1, 4))
         inside = np.clip(whole, 0, side)

@@ -91,7 +91,7 @@ def calibrate(settings: EmotionSettings) -> tuple[float, float]:
     from PIL import Image
 
     from detection.boxes import iou_matrix, nms
-    from detection.emotion import SAME_FACE_IOU
+    from detection.emotion import SAME_FACE_INSIDE, SAME_FACE_IOU
     from detection.emotion.calibration import fit_scores
     from detection.runner import OnnxYolo
 
@@ -100,7 +100,7 @@ def calibrate(settings: EmotionSettings) -> tuple[float, float]:
         if item.split != "val":
             continue
         found = finder.predict(Image.open(settings.run / "dataset" / "images" / "val" / item.file_name).convert("RGB"))
-        kept = nms(found.xyxy, found.scores, SAME_FACE_IOU)
+        kept = nms(found.xyxy, found.scores, SAME_FACE_IOU, SAME_FACE_INSIDE)
         overlap = iou_matrix(found.xyxy[kept], [face.xyxy for face in item.faces])
         scores += found.scores[kept].tolist()
         right += (overlap.max(axis=1, initial=0) >= 0.5).tolist()
