@@ -51,7 +51,7 @@ class EmotionSettings(Settings):
     seed: int = 0
     ultralytics: dict[str, bool | int | float | str] = {}  # further training arguments of Ultralytics
     distill_steps: int = 0  # task "faces": steps of learning real faces from `face_teacher`'s opinion
-    distill_imgsz: int = 384
+    distill_imgsz: int = 416
     distill_batch: int = 24
     distill_lr: float = 6e-4
     export: Path | None = None  # where the best weights go as ONNX
