@@ -124,7 +124,6 @@ class OnnxYolo:
         self.iou = iou
         shape = self.session.get_outputs()[0].shape
         self.end_to_end = shape[-1] == 6 and shape[1] != len(self.names) + 4
-        self.calibration = literal(meta.get("calibration", "None"))
         self.second = [SecondClass(**row) for row in json.loads(meta.get("second", "[]"))]
 
     def predict(self, image: Image.Image) -> Found:
@@ -137,11 +136,7 @@ class OnnxYolo:
             found = self._with_second(found, self._decode_v8(outputs[1][0], self.second_thresholds))
         xyxy = (found.xyxy - [*pad, *pad]) / [*scale, *scale]
         order = np.argsort(-found.scores, kind="stable")[:MAX_DETECTIONS]
-        scores = found.scores[order]
-        if self.calibration:  # as (a, b); thresholds are for what the network says, before it
-            a, b = self.calibration
-            scores = 1 / (1 + np.exp(-(a * logit(scores) + b)))
-        return Found(found.classes[order], scores, xyxy[order])
+        return Found(found.classes[order], found.scores[order], xyxy[order])
 
     @property
     def second_thresholds(self) -> np.ndarray:

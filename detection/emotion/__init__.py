@@ -58,8 +58,10 @@ class EmotionDetector:
         faces = nms(found.xyxy, found.scores, SAME_FACE_IOU, SAME_FACE_INSIDE)
         xyxy, scores = found.xyxy[faces], found.scores[faces]
         if self.feelings:
-            p = self.feelings.probabilities(image, xyxy)
-            labels, scores = [EMOTION_IDS[i] for i in p.argmax(1)], scores * p.max(1)
+            p, is_face = self.feelings.read(image, xyxy, scores)
+            sure = is_face >= self.feelings.confidence
+            p, xyxy = p[sure], xyxy[sure]
+            labels, scores = [EMOTION_IDS[i] for i in p.argmax(1)], is_face[sure] * p.max(1)
         else:
             labels = [self.labels[i] for i in found.classes[faces]]
         order = np.argsort(-scores, kind="stable")

@@ -5,8 +5,6 @@ Source: Guo et al., "On Calibration of Modern Neural Networks", 2017.
 
 import numpy as np
 
-from detection.runner import logit
-
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities of logits (N, C), row by row."""
@@ -23,20 +21,6 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
     rows = np.arange(len(truth))
     loss = [-np.log(softmax(logits / t)[rows, truth] + 1e-12).mean() for t in grid]
     return float(grid[int(np.argmin(loss))])
-
-
-def fit_scores(scores: np.ndarray, right: np.ndarray, steps: int = 50) -> tuple[float, float]:
-    """(a, b) for which sigmoid(a * logit(score) + b) is likeliest to say how often a detection is right.
-
-    Platt, "Probabilistic Outputs for Support Vector Machines", 1999; Newton's method with a little ridge.
-    """
-    x = np.stack([logit(scores), np.ones(len(scores))], 1)
-    weights = np.array([1.0, 0.0])
-    for _ in range(steps):
-        p = 1 / (1 + np.exp(-x @ weights))
-        gradient = x.T @ (p - right) + 1e-3 * weights
-        weights -= np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + 1e-3 * np.eye(2), gradient)
-    return float(weights[0]), float(weights[1])
 
 
 def reliability(scores: np.ndarray, right: np.ndarray, bins: int = 10) -> list[tuple[float, float, int]]:

@@ -40,8 +40,12 @@ class CropClassifier(nn.Module):
         self.trunk = trunk
         self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(TRUNK_CHANNELS, len(EMOTION_IDS)))
 
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """What the trunk sees in crops (B, 1, 96, 96): (B, 256)."""
+        return self.trunk(x.expand(-1, 3, -1, -1)).mean((2, 3))
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.trunk(x.expand(-1, 3, -1, -1)).mean((2, 3)))
+        return self.head(self.features(x))
 
 
 def augment(faces: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -98,14 +102,20 @@ def as_input(images: np.ndarray) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def logits(model: CropClassifier, images: np.ndarray, batch: int = 256) -> np.ndarray:
-    """Logits (N, 5) for grey face crops (N, 48, 48), averaged over the crop and its mirror image."""
+def features(model: CropClassifier, images: np.ndarray, batch: int = 256) -> np.ndarray:
+    """Trunk features (N, 256) of grey face crops (N, 48, 48), averaged over the crop and its mirror image."""
     model.eval()
-    rows = [np.zeros((0, len(EMOTION_IDS)), np.float32)]
+    rows = [np.zeros((0, TRUNK_CHANNELS), np.float32)]
     for start in range(0, len(images), batch):
         x = as_input(images[start : start + batch])
-        rows.append(((model(x) + model(x.flip(3))) / 2).numpy())
+        rows.append(((model.features(x) + model.features(x.flip(3))) / 2).numpy())
     return np.concatenate(rows)
+
+
+@torch.inference_mode()
+def logits(model: CropClassifier, images: np.ndarray) -> np.ndarray:
+    """Logits (N, 5) for grey face crops (N, 48, 48); the head is linear, so mirror images are averaged before it."""
+    return model.eval().head(torch.from_numpy(features(model, images))).numpy()
 
 
 def temperature(model: CropClassifier, val: Faces) -> float:
@@ -113,29 +123,30 @@ def temperature(model: CropClassifier, val: Faces) -> float:
     return fit_temperature(logits(model, val.images), val.targets.argmax(1))
 
 
-def name_faces(model: CropClassifier, temperature: float, image: Image.Image, boxes: list) -> np.ndarray:
-    """Probabilities (N, 5) of faces at xyxy boxes of an upright RGB picture."""
-    return softmax(logits(model, np.stack([face_crop(image, box) for box in boxes])) / temperature)
+def name_faces(model: CropClassifier, image: Image.Image, boxes: list) -> np.ndarray:
+    """Probabilities (N, 5), as humble as the votes, of faces at xyxy boxes of an upright RGB picture."""
+    return softmax(logits(model, np.stack([face_crop(image, box) for box in boxes])))
 
 
 class _Deployed(nn.Module):
-    """What is exported: grey crops (N, 1, 48, 48) in 0..1 -> calibrated probabilities (N, 5), mirror image included."""
+    """What is exported: grey crops (N, 1, 48, 48) in 0..1 -> calibrated probabilities (N, 5) and face evidence (N,)."""
 
-    def __init__(self, model: CropClassifier, temperature: float):
+    def __init__(self, model: CropClassifier, temperature: float, weights: np.ndarray, bias: float):
         super().__init__()
-        self.model, self.temperature = model, temperature
+        self.model, self.temperature, self.bias = model, temperature, bias
+        self.weights = nn.Parameter(torch.from_numpy(np.asarray(weights, np.float32)))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x = F.interpolate(x, (CROP_SIDE, CROP_SIDE), mode="bilinear", align_corners=False)
-        both = self.model(torch.cat([x, x.flip(3)])).unflatten(0, (2, -1)).mean(0)
-        return (both / self.temperature).softmax(1)
+        seen = self.model.features(torch.cat([x, x.flip(3)])).unflatten(0, (2, -1)).mean(0)
+        return (self.model.head(seen) / self.temperature).softmax(1), seen @ self.weights + self.bias
 
 
-def export_classifier(model: CropClassifier, temperature: float, target: Path, card: dict[str, str]) -> Path:
-    """Write the classifier as ONNX with int8-stored weights; `card` goes into the metadata."""
+def export_classifier(model: CropClassifier, temperature: float, verifier, target: Path, card: dict[str, str]) -> Path:
+    """Write the classifier and its `Verifier` as ONNX with int8-stored weights; `card` goes into the metadata."""
     from detection.export import write_onnx
 
-    deployed = _Deployed(copy.deepcopy(model), temperature).eval()
+    deployed = _Deployed(copy.deepcopy(model), temperature, verifier.weights, verifier.bias).eval()
     for layer in deployed.model.trunk.modules():
         if hasattr(layer, "bn") and hasattr(layer, "conv"):
             layer.conv = torch.nn.utils.fuse_conv_bn_eval(layer.conv, layer.bn)
@@ -146,8 +157,8 @@ def export_classifier(model: CropClassifier, temperature: float, target: Path, c
         (torch.zeros(2, 1, FACE_SIDE, FACE_SIDE),),
         str(part),
         input_names=["faces"],
-        output_names=["probabilities"],
-        dynamic_axes={"faces": {0: "n"}, "probabilities": {0: "n"}},
+        output_names=["probabilities", "evidence"],
+        dynamic_axes={"faces": {0: "n"}, "probabilities": {0: "n"}, "evidence": {0: "n"}},
         opset_version=17,
         dynamo=False,
     )
@@ -156,6 +167,7 @@ def export_classifier(model: CropClassifier, temperature: float, target: Path, c
     graph = onnx.load(part)
     part.unlink()
     meta = {"names": str(list(EMOTION_IDS)), "temperature": f"{temperature:.3f}", "license": "AGPL-3.0"}
+    meta |= {"score_weight": f"{verifier.score_weight:.4f}", "confidence": f"{verifier.confidence:.4f}"}
     return write_onnx(graph, target, meta | card)
 
 

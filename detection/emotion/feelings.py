@@ -1,4 +1,7 @@
-"""Face crops -> feelings, at run time: the ONNX crop classifier behind a detector that only finds faces."""
+"""Face crops -> feelings, at run time: the ONNX crop classifier behind a detector that only finds faces.
+
+It also takes a second look at whether a crop is a face at all (see `verify`).
+"""
 
 from pathlib import Path
 
@@ -7,7 +10,7 @@ from PIL import Image
 
 from configs.errors import UserError
 from detection.labels import EMOTION_IDS
-from detection.runner import literal, open_session
+from detection.runner import literal, logit, open_session
 
 FACE_SIDE = 48  # crops are learned, and therefore read, at this size
 CROP_SIDE = 96  # and enlarged to this one for the network
@@ -35,7 +38,7 @@ def face_crop(image: Image.Image, xyxy: tuple[float, float, float, float], margi
 
 
 class FeelingClassifier:
-    """Names the feeling of faces that a detector found.
+    """Names the feeling of faces that a detector found, and says how likely they are faces.
 
     Raises:
         UserError: the file is damaged or its classes are not the five emotions.
@@ -45,11 +48,19 @@ class FeelingClassifier:
         self.session, meta = open_session(file)
         if literal(meta.get("names", "None")) != list(EMOTION_IDS):
             raise UserError(f"{file} is no feeling classifier; its names must be {list(EMOTION_IDS)}")
-        self.input = self.session.get_inputs()[0].name
+        self.score_weight, self.confidence = float(meta["score_weight"]), float(meta["confidence"])
 
-    def probabilities(self, image: Image.Image, xyxy: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities (N, 5) in the order of `EMOTION_IDS` for boxes (N, 4) of an upright RGB picture."""
+    def read(self, image: Image.Image, xyxy: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Look at the faces in boxes (N, 4) of an upright RGB picture.
+
+        Args:
+            scores: the detector's, (N,).
+
+        Returns:
+            calibrated probabilities (N, 5) of the feelings in the order of `EMOTION_IDS`, and of being a face (N,).
+        """
         if not len(xyxy):
-            return np.zeros((0, len(EMOTION_IDS)), np.float32)
-        crops = np.stack([face_crop(image, box) for box in xyxy])
-        return self.session.run(None, {self.input: crops[:, None].astype(np.float32) / 255})[0]
+            return np.zeros((0, len(EMOTION_IDS)), np.float32), np.zeros(0)
+        crops = np.stack([face_crop(image, box) for box in xyxy])[:, None].astype(np.float32) / 255
+        feelings, evidence = self.session.run(None, {"faces": crops})
+        return feelings, 1 / (1 + np.exp(-(self.score_weight * logit(scores) + evidence)))

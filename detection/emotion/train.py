@@ -10,10 +10,9 @@ folder, so that an interrupted run goes on.
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Literal
-
-import numpy as np
 
 from configs.errors import UserError, exit_with
 from configs.load import Settings, settings_command
@@ -55,6 +54,8 @@ class EmotionSettings(Settings):
     distill_batch: int = 24
     distill_lr: float = 6e-4
     export: Path | None = None  # where the best weights go as ONNX
+    verify_scenes: int = 300  # how many scenes the second look at faces learns from, beside all real photos
+    most_false: float = 0.1  # false faces a picture without faces that the second look may leave
     export_imgsz: int = 448  # the exported model's default input side
     export_feelings: Path | None = None  # likewise the crop classifier's
     export_confidence: float = 0.05  # `detect` names every face; what is sure enough to say is decided later
@@ -72,41 +73,33 @@ def train(settings: EmotionSettings) -> Path:
 
 
 def export(settings: EmotionSettings, best: Path) -> None:
-    """Write the checkpoint as ONNX with its card, where the settings ask for it; a face finder's scores are calibrated
-    on the validation pictures."""
+    """Write the checkpoint as ONNX with its card, where the settings ask for it, and the crop classifier with what it
+    learns from a face finder's right and wrong detections."""
     if not settings.export:
         return
     from detection.export import export_onnx
 
-    write = lambda more: export_onnx(
-        best, settings.export, settings.export_imgsz, settings.export_confidence, more=card(settings) | more
-    )
-    write({})
-    if settings.task == "faces":
-        write({"calibration": str(list(calibrate(settings)))})
+    export_onnx(best, settings.export, settings.export_imgsz, settings.export_confidence, more=card(settings))
+    if settings.export_feelings:
+        export_feelings(settings)
 
 
-def calibrate(settings: EmotionSettings) -> tuple[float, float]:
-    """How the exported face finder's scores on the validation pictures map to shares of real faces."""
-    from PIL import Image
-
-    from detection.boxes import iou_matrix, nms
-    from detection.emotion import SAME_FACE_INSIDE, SAME_FACE_IOU
-    from detection.emotion.calibration import fit_scores
+def export_feelings(settings: EmotionSettings) -> None:
+    """Fit the second look at faces on the finder's detections and export the crop classifier with it."""
+    from detection.emotion import classifier, verify
+    from detection.emotion.faces import load_faces
     from detection.runner import OnnxYolo
 
-    finder, scores, right = OnnxYolo(settings.export), [], []
-    for item in open_dataset(settings).items.values():
-        if item.split != "val":
-            continue
-        found = finder.predict(Image.open(settings.run / "dataset" / "images" / "val" / item.file_name).convert("RGB"))
-        kept = nms(found.xyxy, found.scores, SAME_FACE_IOU, SAME_FACE_INSIDE)
-        overlap = iou_matrix(found.xyxy[kept], [face.xyxy for face in item.faces])
-        scores += found.scores[kept].tolist()
-        right += (overlap.max(axis=1, initial=0) >= 0.5).tolist()
-    if not any(right) or all(right):  # nothing to learn from
-        return 1.0, 0.0
-    return tuple(round(v, 4) for v in fit_scores(np.array(scores), np.array(right, float)))
+    _, val_part = load_faces(settings.data / settings.faces).split(settings.val_share, settings.seed)
+    model = trained_classifier(settings)
+    items = [item for item in open_dataset(settings).items.values() if item.split == "train"]
+    scenes = [item for item in items if item.file_name.startswith("scene_")][: settings.verify_scenes]
+    real = [item for item in items if not item.file_name.startswith("scene_")]
+    looks = verify.collect(OnnxYolo(settings.export), model, settings.run / "dataset", [*real, *scenes])
+    verifier = verify.fit(looks, settings.most_false)
+    temperature = classifier.temperature(model, val_part)
+    more = card(settings) | {"dataset": _hash(settings)}
+    classifier.export_classifier(model, temperature, verifier, settings.export_feelings, more)
 
 
 def converted(settings: EmotionSettings) -> Path:
@@ -131,31 +124,25 @@ def composed(settings: EmotionSettings) -> Path:
     boxes = settings.data / settings.face_boxes if settings.face_boxes else None
     models = [Path(settings.coco), Path(settings.face_teacher)]
     open_run(settings, [*held_out, *folders, *filter(None, [boxes]), *models, settings.data / settings.faces])
-    classifier = train_feelings(settings)
-    return write_dataset(settings, training_photos(folders, held_out), boxes, held_out, classifier)
+    from detection.emotion.classifier import name_faces
+
+    model = trained_classifier(settings)
+    return write_dataset(settings, training_photos(folders, held_out), boxes, held_out, partial(name_faces, model))
 
 
-def train_feelings(settings: EmotionSettings):
-    """Train the crop classifier, calibrate it on its validation split and export it."""
+def trained_classifier(settings: EmotionSettings):
+    """The crop classifier: trained, or taken from the run folder where it is whole."""
     from detection.emotion import classifier
     from detection.emotion.faces import load_faces
 
-    train_part, val_part = load_faces(settings.data / settings.faces).split(settings.val_share, settings.seed)
-    model = classifier.train_classifier(
-        train_part,
-        val_part,
+    return classifier.train_classifier(
+        *load_faces(settings.data / settings.faces).split(settings.val_share, settings.seed),
         classifier.yolo_trunk(settings.coco),
         settings.classifier_epochs,
         settings.run / "classifier.pt",
         settings.classifier_lr,
         seed=settings.seed,
     )
-    temperature = classifier.temperature(model, val_part)
-    if settings.export_feelings:
-        classifier.export_classifier(
-            model, temperature, settings.export_feelings, card(settings) | {"dataset": _hash(settings)}
-        )
-    return lambda image, boxes: classifier.name_faces(model, temperature, image, boxes)
 
 
 def open_dataset(settings: EmotionSettings):

@@ -27,7 +27,15 @@ CASUAL_ENDINGS = (
     (r"(?<=[가-힣])요$", ""),
 )
 # The speaker's own words, polite and among friends
-CASUAL_WORDS = (("저도", "나도"), ("제가", "내가"), ("저까지", "나까지"), ("저는", "나는"), ("저한테", "나한테"), ("저만", "나만"), ("제", "내"))
+CASUAL_WORDS = (
+    ("저도", "나도"),
+    ("제가", "내가"),
+    ("저까지", "나까지"),
+    ("저는", "나는"),
+    ("저한테", "나한테"),
+    ("저만", "나만"),
+    ("제", "내"),
+)
 
 
 def casual(sentence: str) -> str | None:

@@ -8,7 +8,20 @@ from language.rules import is_tender, tender_emotions
 
 # What people put before a sentence when something catches their eye; the same sentence begins differently each time.
 INTERJECTIONS = {
-    ("ko", "polite"): ["와,", "우와,", "어머,", "오,", "아,", "이야,", "세상에,", "어쩜,", "역시", "진짜", "앗,", "캬,"],
+    ("ko", "polite"): [
+        "와,",
+        "우와,",
+        "어머,",
+        "오,",
+        "아,",
+        "이야,",
+        "세상에,",
+        "어쩜,",
+        "역시",
+        "진짜",
+        "앗,",
+        "캬,",
+    ],
     ("ko", "casual"): ["와,", "야,", "오,", "헐,", "아,", "이야,", "진짜", "역시", "어머,", "캬,"],
     ("en", "polite"): ["Oh,", "Ah,", "My,", "Well,", "Honestly,", "Goodness,", "Look,"],
     ("en", "casual"): ["Ha,", "Okay,", "Dude,", "Wow,", "Yes,", "Honestly,", "Look,"],
