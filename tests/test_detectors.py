@@ -9,7 +9,7 @@ from configs.errors import UserError
 from detection.adapters import from_ultralytics
 from detection.boxes import iou_matrix, nms
 from detection.emotion import EmotionDetector
-from detection.labels import EMOTION_IDS, OBJECT_IDS
+from detection.labels import OBJECT_IDS
 from detection.objects import ObjectDetector
 from detection.runner import OnnxYolo, letterbox
 from tests.conftest import PHOTOS
@@ -109,6 +109,17 @@ def test_two_feelings_on_one_face_become_one(tmp_path):
     assert [(f.label, f.kind) for f in faces] == [("happy", "emotion"), ("panic", "emotion")]
 
 
+def test_a_face_finder_leaves_feelings_to_the_crop_classifier(tmp_path):
+    """The astronaut's face given by a detector of the one class "face": it is found happy, with calibrated scores."""
+    side, photo = 512, Image.open(PHOTOS / "astronaut.jpg")
+    scale = side / max(photo.size)
+    box = np.array([175, 65, 275, 200]) * scale
+    rows = np.array([[[*box, 0.6, 0], [0, 0, 60, 60, 0.1, 0]]])
+    faces = EmotionDetector(str(constant_detector(tmp_path / "f.onnx", rows, ["face"], side))).detect(photo)
+    assert faces[0].label == "happy" and iou_matrix([faces[0].xyxy], [(175, 65, 275, 200)])[0, 0] > 0.9
+    assert len(faces) == 1, "a patch of background is no face on a second look"
+
+
 def test_a_users_own_classes_keep_their_names_with_a_warning(tmp_path):
     rows = np.array([[[10, 10, 40, 40, 0.8, 0], [0, 0, 9, 9, 0.6, 1]]])
     file = constant_detector(tmp_path / "own.onnx", rows, ["bobsled", "tennis racket"])
@@ -144,7 +155,7 @@ def test_damaged_weights_give_one_line(tmp_path, content):
 
 def test_embedded_labels_are_the_canonical_ids():
     assert tuple(ObjectDetector().labels) == OBJECT_IDS
-    assert tuple(EmotionDetector().labels) == EMOTION_IDS
+    assert EmotionDetector().model.names == ["face"]  # feelings come from the crop classifier
 
 
 @pytest.mark.parametrize(("photo", "labels"), [("cat.jpg", {"Cat"}), ("coffee.jpg", {"Coffee cup", "Mug"})])

@@ -17,8 +17,8 @@ def test_feelings_by_score_then_things_by_salience():
     seen = [
         thing("Cat", 0.95, (0, 0, 50, 50)),
         thing("Sofa bed", 0.4, (0, 0, 400, 300)),
-        face("sad", 0.75, (300, 0, 390, 90)),
-        face("happy", 0.8, (0, 200, 100, 300)),
+        face("sad", 0.85, (300, 0, 390, 90)),
+        face("happy", 0.9, (0, 200, 100, 300)),
     ]
     assert [e.id for e in to_elements(seen, "ko")] == ["happy", "sad", "Sofa bed", "Cat"]
     assert render_input(to_elements(seen, "ko")) == "기쁨, 슬픔, 소파베드, 고양이"
@@ -52,7 +52,7 @@ def test_unsure_things_are_left_unsaid():
 
 
 def test_passers_by_do_not_set_the_mood():
-    seen = [face("happy", 0.75, (0, 0, 100, 100)), face("anger", 0.9, (200, 0, 220, 20))]
+    seen = [face("happy", 0.85, (0, 0, 100, 100)), face("anger", 0.95, (200, 0, 220, 20))]
     assert [e.id for e in to_elements(seen, "ko")] == ["happy"]
 
 

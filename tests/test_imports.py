@@ -11,7 +11,7 @@ from tests.conftest import PHOTOS, ROOT
 
 PACKAGES = ("configs", "detection", "language", "datagen", "pipeline")
 ALLOWED = {
-    "configs": {"configs"},
+    "configs": {"configs", "detection.labels"},
     "detection": {"configs", "detection"},
     "language": {"configs", "language", "detection.labels"},
     "datagen": {"configs", "datagen", "language", "detection.labels"},

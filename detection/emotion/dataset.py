@@ -64,7 +64,7 @@ def write_scenes(
     """Compose `count` scenes into a split; if all are there already, none is composed."""
     if f"scene_{split}_{count - 1:06d}" in writer:
         return
-    composer = SceneComposer(faces, [_small(p, side * 2) for p in backgrounds], side, seed)
+    composer = SceneComposer(faces, [_small(p, side * 2) for p in backgrounds], side, seed, majority=split != "train")
     for index in progress(range(count)):
         image, truth = composer.compose()  # also when it is there: the next one follows from the generator's state
         name = f"scene_{split}_{index:06d}"

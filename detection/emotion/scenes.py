@@ -20,13 +20,14 @@ class SceneComposer:
     """Composes scenes from faces and backgrounds.
 
     Args:
-        faces: crops with soft targets; a face's label is drawn from its votes each time it is used.
+        faces: crops with soft targets; a face's label is drawn from its votes each time it is used, or is the one with
+            most votes, where scenes are for measuring (`majority`).
         backgrounds: upright RGB photos without people.
         side: longer side of a scene in pixels.
     """
 
-    def __init__(self, faces: Faces, backgrounds: list[Image.Image], side: int, seed: int):
-        self.faces, self.backgrounds, self.side = faces, backgrounds, side
+    def __init__(self, faces: Faces, backgrounds: list[Image.Image], side: int, seed: int, majority: bool = False):
+        self.faces, self.backgrounds, self.side, self.majority = faces, backgrounds, side, majority
         self.rng = np.random.default_rng(seed)
         labels = faces.targets.argmax(1)
         weights = 1 / np.maximum(np.bincount(labels, minlength=faces.targets.shape[1]), 1)[labels]
@@ -73,7 +74,7 @@ class SceneComposer:
         return photo.crop((x, y, x + side, y + side)).resize(size, Image.BILINEAR)
 
     def _votes(self, index: int) -> np.ndarray:
-        p = self.faces.targets[index].astype(float) ** 1.5  # lone dissenting votes are mostly noise
+        p = self.faces.targets[index].astype(float) ** (50 if self.majority else 1.5)  # lone dissent is mostly noise
         return p / p.sum()
 
     def _size(self, wanted: int) -> int:

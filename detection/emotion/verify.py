@@ -1,9 +1,8 @@
 """A second look at every face: the crop classifier's trunk also tells whether a crop is a face at all.
 
-The finder's score and a linear reading of the trunk's features give, by logistic regression, how likely a detection is a
-face. Learned from the finder's own detections on the training pictures, right and wrong ones; that is calibration
-(Platt, 1999) and hard-negative training in one. Dogs, statues and wall clocks look like faces to the finder, and seldom
-to both.
+The finder's score and a linear reading of the trunk's features give, by logistic regression, how likely a detection is
+a face. Learned from the finder's own detections on the training pictures, right and wrong ones: calibration (Platt,
+1999) and hard-negative training in one. Dogs, statues and wall clocks look like faces to the finder, seldom to both.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Comments composed from the phrase bank: the larger part of what writers learn from, and what speaks when they cannot."""
+"""Comments composed from the phrase bank: most of what writers learn from, and what speaks when they cannot."""
 
 import random
 
