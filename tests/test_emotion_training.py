@@ -277,6 +277,8 @@ def test_the_face_detector_trains_once_and_is_exported_with_its_card(tmp_path, m
     best = train_detector(settings, data)
     export(settings, best)
     assert (settings.run / "train/results.png").exists()  # the curves
+    rows = (settings.run / "train/results.csv").read_text().splitlines()
+    assert len(rows) == 1 + settings.epochs, "measured after every epoch, not afterwards with the last weights"
     runner = OnnxYolo(tmp_path / "faces.onnx")
     meta = runner.session.get_modelmeta().custom_metadata_map
     assert runner.names == ["face"] and len(meta["dataset"]) == 16
