@@ -75,7 +75,7 @@ class JoinSettings(Settings):
     held_out: list[str] = []  # list files naming photos that are never read
     looks: int = 1000  # how many of the photos are looked at
     confirmed: float = 0.75  # share of a class's detections that other looks must confirm
-    imgsz: int = 576  # the joined model's default input side
+    imgsz: int = 512  # the joined model's default input side
     seed: int = 0
     export: Path
 
