@@ -103,11 +103,23 @@ class Evidence:
     element: str
 
 
+def name_pattern(name: str, lang: str) -> str:
+    """A pattern of a name in a text; an English one may be plural and ends where a word ends (no hat in "hates")."""
+    if lang == "ko":
+        return re.escape(name)
+    plural = "(?:es)?" if re.search("(?:s|x|z|ch|sh|o)$", name.casefold()) else "s?"
+    return rf"{re.escape(name)}{plural}\b"
+
+
 def find_evidence(text: str, elements: ElementList) -> tuple[Evidence, ...]:
-    """Where a comment names an element, at the start of a word; a longer name wins over one inside it."""
+    """Where a comment names an element, at the start of a word; a longer name wins over one inside it.
+
+    English names are found in any case and in the plural, and end where a word ends.
+    """
+    flags = re.IGNORECASE if elements.lang == "en" else 0
     spans: list[Evidence] = []
     for element in sorted(elements, key=lambda e: -len(e.name)):
-        for match in re.finditer(rf"(?<![가-힣A-Za-z]){re.escape(element.name)}", text):
+        for match in re.finditer(rf"(?<![가-힣A-Za-z]){name_pattern(element.name, elements.lang)}", text, flags):
             if all(match.end() <= s.start or match.start() >= s.end for s in spans):
                 spans.append(Evidence(match.group(), match.start(), match.end(), element.id))
     return tuple(sorted(spans, key=lambda s: s.start))
@@ -131,10 +143,12 @@ class Comment:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A training pair: rendered element list and the comment that fits it."""
+    """A training pair: rendered element list and the comment that fits it, in a language and a style."""
 
     elements: str
     comment: str
+    lang: str = "ko"
+    style: str = "polite"
 
 
 def write_jsonl(pairs: Iterable[Pair], path: Path) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from configs.errors import UserError, exit_with
 from detection.labels import OBJECT_IDS, PLAIN_IDS, load_pack
-from language.records import ElementList, find_evidence
+from language.records import ElementList, find_evidence, name_pattern
 
 COMPILED = Path(__file__).with_name("rules.json")
 _BASE = "[\U0001f300-\U0001faff\u2600-\u27bf\u2b50\u2b55\u2934\u2935\u203c\u2049]"
@@ -46,8 +46,8 @@ def thing_names(lang: str) -> re.Pattern:
     pack = load_pack(lang)
     names = {pack.name(label) for label in OBJECT_IDS if label not in PLAIN_IDS}
     names = {name for name in names if len(name) > 1} - set(rules()["languages"][lang]["everyday"])
-    either = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
-    return re.compile(rf"(?<![가-힣])(?:{either})(?![란라])" if lang == "ko" else rf"\b(?:{either})(?:e?s)?\b", re.I)
+    either = "|".join(name_pattern(name, lang) for name in sorted(names, key=len, reverse=True))
+    return re.compile(rf"(?<![가-힣])(?:{either})(?![란라])" if lang == "ko" else rf"\b(?:{either})", re.IGNORECASE)
 
 
 @lru_cache
@@ -106,7 +106,7 @@ def _naming(text: str, elements: ElementList) -> dict[str, bool]:
 
 def _named(name: str, text: str, lang: str) -> bool:
     """Whether a text names something; English words are whole words (a hat is not in "what")."""
-    return name in text if lang == "ko" else bool(re.search(rf"\b{re.escape(name)}(?:e?s)?\b", text))
+    return name in text if lang == "ko" else bool(re.search(rf"\b{name_pattern(name, lang)}", text))
 
 
 def _same(word: str, name: str) -> bool:

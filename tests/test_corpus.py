@@ -18,8 +18,11 @@ def test_the_bank_has_no_problem():
 
 
 def test_every_class_that_makes_an_element_has_phrases():
-    assert set(corpus.things()) == set(OBJECT_IDS) - PLAIN_IDS
-    assert all(len(corpus.feelings()[mood]) >= 40 for mood in ("happy", "sad", "anger", "panic", "mixed", "empty"))
+    assert set(corpus.things("ko", "polite")) == set(OBJECT_IDS) - PLAIN_IDS
+    assert all(
+        len(corpus.feelings("ko", "polite")[mood]) >= 40
+        for mood in ("happy", "sad", "anger", "panic", "mixed", "empty")
+    )
 
 
 def batchim(char: str) -> int:
@@ -28,7 +31,7 @@ def batchim(char: str) -> int:
 
 def test_particles_agree_with_the_names():
     wrong = []
-    for label, parts in corpus.things().items():
+    for label, parts in corpus.things("ko", "polite").items():
         name = load_pack("ko").name(label)
         last = batchim(name[-1])
         for phrase in sum(parts.values(), []):
@@ -42,7 +45,7 @@ def test_particles_agree_with_the_names():
 
 
 def test_no_phrase_serves_two_classes():
-    phrases = [p for parts in corpus.things().values() for part in ("says", "calm") for p in parts[part]]
+    phrases = [p for parts in corpus.things("ko", "polite").values() for part in ("says", "calm") for p in parts[part]]
     assert len(phrases) == len(set(phrases))
 
 
@@ -99,8 +102,8 @@ def test_held_out_sets_never_stand_in_training():
 def test_nothing_is_copied_from_the_published_pairs(shared):
     published = json.loads((shared / "data/comment_pairs/pairs_train.json").read_text("utf-8")).values()
     sentences = {s.strip() for _, comment in published for s in re.split(r"[.!?~…]+", comment)}
-    ours = {p for parts in corpus.things().values() for group in parts.values() for p in group}
-    ours |= {s for key, group in corpus.feelings().items() if key != "emoji" for s in group}
+    ours = {p for parts in corpus.things("ko", "polite").values() for group in parts.values() for p in group}
+    ours |= {s for key, group in corpus.feelings("ko", "polite").items() if key != "emoji" for s in group}
     assert not ours & sentences
 
 

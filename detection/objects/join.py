@@ -101,7 +101,8 @@ def run(settings: JoinSettings) -> Path:
         )
         write_thresholds(chosen, first, second)
     thresholds = json.loads(chosen.read_text("utf-8"))
-    kept = settings.model_dump(mode="json", exclude={"data", "run", "export"})
+    kept = settings.model_dump(mode="json", exclude={"data", "run", "export", "open_images", "coco"})
+    kept |= {"open_images": Path(settings.open_images).name, "coco": Path(settings.coco).name}
     return join(
         Path(settings.open_images),
         Path(settings.coco),

@@ -17,7 +17,8 @@ from detection.boxes import iou_matrix
 from detection.photos import upright
 
 LOOKS = ((640, False), (896, False), (640, True))  # longer side in pixels, mirrored
-LOWEST, HIGHEST = 0.08, 0.5
+LOWEST = 0.08
+RISE = 1.5  # of the default at most: few photos may make a class quieter, but not silence it
 LOOKED_AT = 0.2  # another look confirms from this score on
 ENOUGH = 12  # detections; a class with fewer keeps the default
 
@@ -60,8 +61,8 @@ def choose(rows: dict[str, list[tuple[float, bool]]], default: float, confirmed:
         scores, right = (np.array(column) for column in zip(*sorted(seen, reverse=True), strict=True))
         share = np.cumsum(right) / np.arange(1, len(right) + 1)
         enough = np.flatnonzero((share >= confirmed) & (np.arange(1, len(right) + 1) >= ENOUGH // 2))
-        threshold = float(scores[enough[-1]]) if len(enough) else HIGHEST
-        threshold = round(min(max(threshold, LOWEST), HIGHEST), 2)
+        threshold = float(scores[enough[-1]]) if len(enough) else 1.0
+        threshold = round(min(max(threshold, LOWEST), RISE * default), 2)
         if threshold != default:
             chosen[name] = threshold
     return chosen

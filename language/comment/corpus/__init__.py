@@ -1,124 +1,56 @@
-"""The phrase bank and the pairs composed from it.
+"""What writers learn from: pairs written one by one, and pairs composed from the phrase bank.
 
     python -m language.comment.corpus check
-    python -m language.comment.corpus build --out pairs.jsonl --count 60000
+    python -m language.comment.corpus build --out pairs.jsonl --count 60000 --lang en --style casual
+    python -m language.comment.corpus stats pairs.jsonl
 
-`things.ko.jsonl` holds, for every class, sentences that say something about it; `feelings.ko.json` those about
-faces. All were written for this project (CC BY 4.0). `compose` joins them into pairs, deterministically by seed.
+`pairs.<lang>.jsonl` holds the written ones: {"elements": [ids], "comment", "style"}; `bank.py` describes the bank. All was written for this project (CC BY 4.0).
 """
 
 import json
 import random
+import re
+from collections import Counter
 from functools import lru_cache
-from pathlib import Path
 
-from detection.labels import EMOTION_IDS, PLAIN_IDS
+from detection.labels import EMOTION_IDS, OBJECT_IDS, PLAIN_IDS
+from language.comment.corpus.bank import FOLDER, LEAST, feelings, raw_things, things
+from language.comment.corpus.compose import compose, mood_of
 from language.records import EMPTY, ElementList, Pair
 from language.render import SEPARATOR, render_input
-from language.rules import tender_emotions, violations
+from language.rules import EMOJI, violations
 
-FOLDER = Path(__file__).parent
-PARTS = {"says": 5, "also": 3, "link": 2, "calm": 2}  # the kinds of phrases a thing has, and the least of each
+__all__ = ["build", "check", "compose", "feelings", "mood_of", "split_by_elements", "stats", "things", "written"]
 
-
-@lru_cache
-def things() -> dict[str, dict[str, list[str]]]:
-    """id -> its phrases: `says` (a sentence), `also` (after another thing), `link` (a clause before another
-    sentence) and `calm` (beside a sad or angry face)."""
-    lines = (FOLDER / "things.ko.jsonl").read_text("utf-8").splitlines()
-    return {row["id"]: {part: row[part] for part in PARTS} for row in map(json.loads, lines)}
+LANGUAGES, STYLES = ("ko", "en"), ("polite", "casual")
 
 
 @lru_cache
-def feelings() -> dict:
-    """Sentences by emotion, for `mixed` faces and for `empty` lists, closing sentences and emoji."""
-    return json.loads((FOLDER / "feelings.ko.json").read_text("utf-8"))
+def written(lang: str) -> tuple[Pair, ...]:
+    """The pairs of a language that were written one by one."""
+    rows = map(json.loads, (FOLDER / f"pairs.{lang}.jsonl").read_text("utf-8").splitlines())
+    listed = lambda ids: render_input(ElementList.from_ids(ids, lang))
+    return tuple(Pair(listed(row["elements"]), row["comment"], lang, row["style"]) for row in rows)
 
 
-def compose(elements: ElementList, rng: random.Random) -> str:
-    """One comment for an element list, from the phrase bank."""
-    moods = [e.id for e in elements.of_kind("emotion")]
-    objects = [e.id for e in elements.of_kind("object") if e.id in things()]
-    mood = mood_of(moods)
-    sentences = _tender(mood, objects, rng) if mood in tender_emotions() else _bright(mood, objects, rng)
-    return _punctuate(sentences, mood, rng)
-
-
-def mood_of(moods: list[str]) -> str:
-    """The tone of a comment: the one feeling, "mixed" for several that differ, "plain" for none.
-
-    Sad and angry faces together stay tender.
-    """
-    if not moods:
-        return "plain"
-    if set(moods) <= tender_emotions():
-        return moods[0]
-    return moods[0] if len(set(moods)) == 1 else "mixed"
-
-
-def _bright(mood: str, objects: list[str], rng: random.Random) -> list[str]:
-    feel, bank = feelings(), things()
-    first = rng.choice(objects[:3]) if len(objects) > 1 and rng.random() < 0.3 else (objects or [""])[0]
-    second = rng.choice([o for o in objects[:4] if o != first] or [""])
-    opening = rng.choice(feel["empty"] if mood == "plain" else feel[mood])
-    if not objects:
-        return _then(opening, rng.choice(feel["closers"]), 0.55, rng)
-    said = rng.choice(bank[first]["says"])
-    if second and rng.random() < 0.6:
-        joined = f"{rng.choice(bank[first]['link'])} {rng.choice(bank[second]['also'])}"
-        pair = [joined] if rng.random() < 0.5 else [said, rng.choice(bank[second]["also"])]
-        if mood == "plain":
-            return pair if len(pair) == 2 else _then(joined, rng.choice(feel["closers"]), 0.4, rng)
-        return [opening, joined] if rng.random() < 0.7 else [joined, opening]
-    if mood == "plain":
-        return _then(said, rng.choice(feel["closers"]), 0.6, rng)
-    after = rng.choice(bank[first]["also"]) if rng.random() < 0.4 else said
-    return [opening, after] if rng.random() < 0.7 else [said, opening]
-
-
-def _tender(mood: str, objects: list[str], rng: random.Random) -> list[str]:
-    feel, bank = feelings(), things()
-    opening = rng.choice(feel[mood])
-    if not objects:
-        return _then(opening, rng.choice(feel["calm_closers"]), 0.6, rng)
-    calm = rng.choice(bank[objects[0] if rng.random() < 0.8 else rng.choice(objects[:3])]["calm"])
-    if rng.random() < 0.25:
-        return [calm, rng.choice(feel["calm_closers"])]
-    return [opening, calm] if rng.random() < 0.75 else [calm, opening]
-
-
-def _then(first: str, second: str, chance: float, rng: random.Random) -> list[str]:
-    return [first, second] if rng.random() < chance else [first]
-
-
-def _punctuate(sentences: list[str], mood: str, rng: random.Random) -> str:
-    ends = [".", "…", "."] if mood in tender_emotions() else ["!", ".", "~", "!"]
-    emoji = rng.sample(feelings()["emoji"][mood], 2 if rng.random() < 0.15 else 1)
-    if len(sentences) == 2 and rng.random() < 0.12:
-        return f"{sentences[0]}{rng.choice(ends)} {emoji[0]} {sentences[1]}{rng.choice(ends)}"
-    text = " ".join(s + rng.choice(ends) for s in sentences[:-1])
-    last = sentences[-1] + rng.choice([*ends[:2], ""])
-    return f"{text} {last} {''.join(emoji)}".strip()
-
-
-def sample_list(rng: random.Random, classes: list[str]) -> ElementList:
+def sample_list(rng: random.Random, classes: list[str], lang: str = "ko") -> ElementList:
     """A plausible element list: none to two feelings, none to six things."""
     emotions = [e for e in EMOTION_IDS if e != "neutral"]
     moods = rng.sample(emotions, rng.choices([0, 1, 2, 3], [45, 46, 8, 1])[0])
     objects = rng.sample(
         classes, rng.choices(range(7), [8, 32, 27, 16, 9, 5, 3] if moods else [2, 32, 30, 18, 10, 5, 3])[0]
     )
-    return ElementList.from_ids([*moods, *objects])
+    return ElementList.from_ids([*moods, *objects], lang)
 
 
-def build(count: int, seed: int = 0) -> list[Pair]:
-    """`count` distinct pairs that break no rule; deterministic by seed."""
-    rng, classes, pairs = random.Random(seed), sorted(things()), {}
+def build(count: int, seed: int = 0, lang: str = "ko", style: str = "polite") -> list[Pair]:
+    """`count` distinct composed pairs that break no rule; deterministic by seed."""
+    rng, classes, pairs = random.Random(seed), sorted(raw_things(lang)), {}
     while len(pairs) < count:
-        elements = sample_list(rng, classes)
-        text = compose(elements, rng)
-        if not violations(text, elements):
-            pairs[render_input(elements), text] = Pair(render_input(elements), text)
+        elements = sample_list(rng, classes, lang)
+        text = compose(elements, rng, style)
+        if not violations(text, elements, style):
+            pairs[render_input(elements), text] = Pair(render_input(elements), text, lang, style)
     return list(pairs.values())
 
 
@@ -134,36 +66,79 @@ def split_by_elements(pairs: list[Pair], share: float, seed: int) -> tuple[list[
 
 
 def check() -> list[str]:
-    """Problems of the phrase bank: classes without phrases, too few of a kind, phrases that break a rule."""
+    """Problems of the corpus: classes without phrases, too few of a kind, phrases and pairs that break a rule."""
     problems = []
-    for label, parts in things().items():
-        if label in PLAIN_IDS:
-            problems.append(f"{label}: makes no element, so it needs no phrases")
-            continue
-        elements = ElementList.from_ids([label])
-        problems += [
-            f"{label}: {len(parts[part])} {part}, at least {least} needed"
-            for part, least in PARTS.items()
-            if len(parts[part]) < least
-        ]
-        for part in ("says", "also", "calm"):
-            mood = ["sad"] if part == "calm" else ["happy"]
-            listed = ElementList.from_ids([*mood, label])
+    for lang in LANGUAGES:
+        missing = {i for i in OBJECT_IDS if i not in PLAIN_IDS} - set(raw_things(lang))
+        problems += [f"{lang}: {label} has no phrases" for label in sorted(missing)]
+        for label, parts in raw_things(lang).items():
+            problems += _check_thing(label, parts, lang)
+        for style in STYLES:
+            problems += _check_feelings(lang, style)
+        problems += _check_written(lang)
+    return problems
+
+
+def _check_thing(label: str, parts: dict[str, list[str]], lang: str) -> list[str]:
+    if label in PLAIN_IDS:
+        return [f"{lang}: {label} makes no element, so it needs no phrases"]
+    problems = [
+        f"{lang}: {label} has {len(parts[part])} {part}, at least {least} needed"
+        for part, least in LEAST[lang].items()
+        if len(parts[part]) < least
+    ]
+    for part in parts:
+        mood, style = "sad" if part == "calm" else "happy", "casual" if part == "play" else "polite"
+        listed = ElementList.from_ids([mood, label], lang)
+        if part == "link":  # half a sentence
             problems += [
-                f"{label} {part}: {phrase!r} breaks {broken}"
-                for phrase in parts[part]
-                if (broken := violations(f"{phrase}. 😊", listed))
+                f"{label} link: {p!r} does not name it" for p in parts[part] if listed.elements[1].name not in p
             ]
+            continue
         problems += [
-            f"{label} link: {phrase!r} does not name it"
-            for phrase in parts["link"]
-            if elements.elements[0].name not in phrase
-        ]
-    for mood in ("happy", "sad", "anger", "panic"):
-        listed = ElementList.from_ids([mood])
-        problems += [
-            f"{mood}: {phrase!r} breaks {broken}"
-            for phrase in feelings()[mood]
-            if (broken := violations(f"{phrase}. 😊", listed))
+            f"{lang}: {label} {part}: {phrase!r} breaks {broken}"
+            for phrase in parts[part]
+            if (broken := violations(f"{phrase}. 😊", listed, style))
         ]
     return problems
+
+
+def _check_feelings(lang: str, style: str) -> list[str]:
+    return [
+        f"{lang} {style}: {mood}: {phrase!r} breaks {broken}"
+        for mood in ("happy", "sad", "anger", "panic")
+        for phrase in feelings(lang, style)[mood]
+        if (broken := violations(f"{phrase}. 😊", ElementList.from_ids([mood], lang), style))
+    ]
+
+
+def _check_written(lang: str) -> list[str]:
+    texts = Counter(pair.comment for pair in written(lang))
+    problems = [f"{lang}: written {count} times: {text!r}" for text, count in texts.items() if count > 1]
+    return problems + [
+        f"{lang}: {pair.elements} -> {pair.comment!r} breaks {broken}"
+        for pair in written(lang)
+        if (broken := violations(pair.comment, ElementList.parse(pair.elements, lang), pair.style))
+    ]
+
+
+def stats(pairs: list[Pair]) -> dict:
+    """How varied pairs are: shares of different comments and openings, the commonest openings, endings and emoji, and
+    the share of different word pairs and triples among all."""
+    texts = [pair.comment for pair in pairs]
+    words = [EMOJI.sub(" ", text).split() for text in texts]
+    opening = Counter(" ".join(w[:3]) for w in words)
+    ending = Counter(re.sub(r"[.!~… ]+$", "", w[-1])[-2:] for w in words if w)
+    grams = lambda n: [tuple(w[i : i + n]) for w in words for i in range(len(w) - n + 1)]
+    distinct = lambda items: round(len(set(items)) / max(1, len(items)), 4)
+    return {
+        "pairs": len(pairs),
+        "lists": len({pair.elements for pair in pairs}),
+        "distinct_comments": distinct(texts),
+        "distinct_openings": distinct(list(opening.elements())),
+        "openings": opening.most_common(10),
+        "endings": ending.most_common(10),
+        "emoji": Counter(e for text in texts for e in EMOJI.findall(text)).most_common(10),
+        "distinct_2": distinct(grams(2)),
+        "distinct_3": distinct(grams(3)),
+    }
