@@ -12,8 +12,9 @@ from language.records import Element, ElementList
 FEELING_THRESHOLD = 0.65
 # A face where the object detector sees nobody must be surer: clocks and headlights look like faces. 92 % are right.
 LONE_FACE_THRESHOLD = 0.8
-# Below this score a thing is not worth a word: a wrong element costs more than a missed one.
-THING_THRESHOLD = 0.3
+# Below this score a thing is not worth a word, whatever its class's own threshold: a wrong element costs more than a
+# missed one.
+THING_THRESHOLD = 0.25
 # A face this much smaller (by area) than the largest is a passer-by, not whom the comment is for.
 PASSER_BY = 1 / 8
 # Names of whole families: left out where a more exact name lies on the same spot.

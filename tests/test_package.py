@@ -1,6 +1,7 @@
 """What is installed is enough: the main job runs from a wheel, far from the source tree."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -36,6 +37,15 @@ def test_no_secrets_or_machine_paths_in_the_repository():
         pytest.skip("not a git checkout")
     assert not [name for name in files.stdout.split() if "api.json" in name or name.endswith((".env", ".pem"))]
     assert (ROOT / "LICENSE").read_text().lstrip().startswith("GNU AFFERO GENERAL PUBLIC LICENSE")
+
+
+def test_embedded_models_tell_their_training_and_no_machine_paths():
+    import onnx
+
+    for file in shipped({".onnx"}):
+        meta = {p.key: p.value for p in onnx.load(file, load_external_data=False).metadata_props}
+        assert "settings" in meta, file
+        assert not re.search(r'"/|[A-Z]:\\\\', meta["settings"]), file
 
 
 @pytest.mark.slow

@@ -238,6 +238,7 @@ def distill_faces(settings: EmotionSettings, start: Path) -> Path:
 def card(settings: EmotionSettings) -> dict[str, str]:
     """What an exported file tells of its training: the settings less this machine's folders, and the data's hash."""
     kept = settings.model_dump(mode="json", exclude={"data", "run", "dataset", "export", "export_feelings"})
+    kept |= {key: Path(kept[key]).name for key in ("coco", "base", "face_teacher") if kept[key]}
     card = {"settings": json.dumps(kept, ensure_ascii=False)}
     if (file := settings.run / "dataset.json").exists():
         card["dataset"] = json.loads(file.read_text("utf-8"))["hash"]
