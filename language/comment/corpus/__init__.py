@@ -4,8 +4,8 @@
     python -m language.comment.corpus build --out pairs.jsonl --count 60000 --lang en --style casual
     python -m language.comment.corpus stats pairs.jsonl
 
-`pairs.<lang>.jsonl` holds the written ones: {"elements": [ids], "comment", "style"}; `bank.py` describes the bank. All was
-written for this project (CC BY 4.0).
+`pairs.<lang>.jsonl` holds the written ones: {"elements": [ids], "comment", "style"}; `bank.py` describes the
+bank. All was written for this project (CC BY 4.0).
 """
 
 import json
