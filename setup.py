@@ -9,7 +9,7 @@ DATA = ["*.onnx", "*.bin", "*.json", "*.jsonl", "*.yaml", "*.md", "*.ttf", "*.tx
 setup(
     name="daetgeul",
     version="0.1.0",
-    description="A photo goes in, a good comment comes out (Korean), offline and in half a second",
+    description="A photo goes in, a good comment comes out (Korean, English), offline and in half a second",
     long_description=Path(__file__).with_name("README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="AGPL-3.0-or-later",
@@ -25,7 +25,7 @@ setup(
     package_data={
         "configs": ["*.yaml", "*/*.yaml"],
         "detection": ["label_packs/*.json", *(f"*/{kind}" for kind in DATA)],
-        "language": ["*.json", "comment/*.md", *(f"comment/*/{kind}" for kind in DATA)],
+        "language": ["*.json", "metrics/*/*.py", "comment/*.md", *(f"comment/*/{kind}" for kind in DATA)],
         "pipeline": ["fonts/*.ttf", "fonts/*.txt"],
     },
     install_requires=[
@@ -34,6 +34,7 @@ setup(
         "onnxruntime>=1.18",
         "ctranslate2>=4.4",
         "tokenizers>=0.20",
+        "hangulpy>=1.5",
         "rich>=13.7",
     ],
     extras_require={
@@ -52,6 +53,12 @@ setup(
             "matplotlib>=3.8",
             "pycocotools>=2.0.7",
             "evaluate>=0.4",
+            "tensorboard>=2.16",
+            "optuna>=4.0",
+            "sacrebleu>=2.4",
+            "kiwipiepy>=0.20",
+            "rouge-score>=0.1.2",
+            "nltk>=3.9",
         ],
         "datagen": ["openai>=2.0", "pydantic>=2.7", "pyyaml>=6.0"],
         "app": ["fastapi>=0.115", "uvicorn>=0.30", "gradio>=5.0"],

@@ -1,5 +1,6 @@
 """One exception for everything that is the user's to mend, and how a command reports it."""
 
+import errno
 import sys
 
 
@@ -24,4 +25,9 @@ def exit_with(main, argv=None):
     except BrokenPipeError:  # the reader of our output (`| head`) has gone
         sys.stdout = None
         status = 141
+    except OSError as error:  # a full disk
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"error: {error.strerror} ({error.filename or 'while writing'}); what was written stays", file=sys.stderr)
+        status = 2
     sys.exit(status)

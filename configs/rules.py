@@ -37,6 +37,8 @@ class Tender(Settings):
 
     emotions: list[str]
     things: list[str]
+    bright: Pattern  # marks and emoji that a gentle comment never has
+    words: dict[str, list[str]]  # by language, in names of things that no class stands for
 
     @model_validator(mode="after")
     def _known(self):

@@ -11,6 +11,7 @@ from detection.labels import EMOTION_IDS, KINDS, PLAIN_IDS, load_pack, lookup
 
 # How the list without elements is written: it is just a photo, and an encoder needs something to look at.
 EMPTY = {"ko": "사진", "en": "photo"}
+SOURCES = ("model", "phrase bank")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +128,19 @@ def find_evidence(text: str, elements: ElementList) -> tuple[Evidence, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Comment:
-    """A comment with its model score (mean log probability per token) and what its words rest on."""
+    """A comment with its model score (mean log probability per token) and what its words rest on.
+
+    `source` tells who wrote it: the model, or the phrase bank where nothing of the model's kept the rules.
+    """
 
     text: str
     score: float
     evidence: tuple[Evidence, ...] = ()
+    source: str = "model"
 
     def __post_init__(self) -> None:
+        if self.source not in SOURCES:
+            raise ValueError(f"source must be one of {SOURCES}, but got {self.source!r}")
         if not self.text or self.text != self.text.strip():
             raise ValueError(f"a comment is non-empty and has no space at its ends, but got {self.text!r}")
         for span in self.evidence:
@@ -161,18 +168,3 @@ def write_jsonl(pairs: Iterable[Pair], path: Path) -> int:
             count += 1
     os.replace(part, path)
     return count
-
-
-def read_jsonl(path: Path) -> list[Pair]:
-    """Read pairs.
-
-    Raises:
-        ValueError: a line is no pair; names file and line.
-    """
-    pairs = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-        try:
-            pairs.append(Pair(**json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}, line {number}: not a pair with elements and comment ({error})") from None
-    return pairs

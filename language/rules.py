@@ -57,9 +57,16 @@ def tender_emotions() -> frozenset[str]:
 
 
 def is_tender(elements: ElementList) -> bool:
-    """Whether a comment must be gentle: all feelings are sad or angry, or something speaks of injury or weapons."""
-    moods, things = {e.id for e in elements.of_kind("emotion")}, rules()["tender"]["things"]
-    return bool(moods and moods <= tender_emotions()) or any(e.id in things for e in elements)
+    """Whether a comment must be gentle: only sad or angry feelings, or a thing of injury, death or war."""
+    moods, book = {e.id for e in elements.of_kind("emotion")}, rules()["tender"]
+    strangers = [e.name.casefold() for e in elements.of_kind("object") if e.id not in OBJECT_IDS]
+    return (
+        bool(moods and moods <= tender_emotions())
+        or any(e.id in book["things"] for e in elements)
+        or any(
+            _named(word, name, lang) for name in strangers for lang, words in book["words"].items() for word in words
+        )
+    )
 
 
 def describe(lang: str, style: str, tender: bool = False) -> str:
@@ -77,7 +84,7 @@ def violations(text: str, elements: ElementList, style: str = "polite") -> list[
     sentences = [s for s in re.split(r"[.!~…]+", plain) if s.strip()]
     moods = {e.id for e in elements.of_kind("emotion")}
     within = lambda count, bounds: bounds[0] <= count <= bounds[1]
-    gentle = moods and moods <= tender_emotions()
+    gentle = is_tender(elements)
     broken = {name: search("forbidden", name) for name in own_rules["forbidden"]}
     broken |= {
         "broken": BROKEN.search(text) or text != text.strip(),
@@ -86,8 +93,8 @@ def violations(text: str, elements: ElementList, style: str = "polite") -> list[
         "speech level": not _pattern(lang, "ending", style).search(plain.rstrip(MARKS))
         or _pattern(lang, "never_in", style).search(plain),
         "emoji": not within(len(EMOJI.findall(text)), book["emoji"]),
-        "mood": (gentle and search("cheerful")) or (moods == {"happy"} and search("gloomy")),
-        "not gentle": is_tender(elements) and (search("joking") or search("looks")),
+        "mood": (gentle and "happy" not in moods and search("cheerful")) or (moods == {"happy"} and search("gloomy")),
+        "not gentle": gentle and (search("joking") or search("looks") or re.search(book["tender"]["bright"], text)),
     }
     return [rule for rule, hit in {**broken, **_naming(text, elements)}.items() if hit]
 

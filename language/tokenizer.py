@@ -48,4 +48,4 @@ def for_training(path: Path):
     """The tokenizer as `transformers` wants it."""
     from transformers import PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast(tokenizer_file=str(path), pad_token=PAD, eos_token=EOS, unk_token=UNK)
+    return PreTrainedTokenizerFast(tokenizer_file=str(path), pad_token=PAD, bos_token=EOS, eos_token=EOS, unk_token=UNK)

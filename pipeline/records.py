@@ -85,4 +85,4 @@ def _element(e) -> dict:
 
 def _comment(c: Comment) -> dict:
     spans = [{"text": s.text, "start": s.start, "end": s.end, "element": s.element} for s in c.evidence]
-    return {"text": c.text, "score": c.score, "evidence": spans}
+    return {"text": c.text, "score": c.score, "source": c.source, "evidence": spans}

@@ -17,6 +17,10 @@ class Run:
     out: str
     err: str
 
+    def refuses(self, message: str) -> bool:
+        """Whether it ended as a user's mistake should: status 2 and one line that holds `message`."""
+        return self.status == 2 and message in self.err and len(self.err.strip().splitlines()) == 1
+
     @property
     def rows(self) -> list[dict]:
         return [json.loads(line) for line in self.out.splitlines()]

@@ -8,12 +8,15 @@ from configs.load import load_settings
 from detection.emotion.train import EmotionSettings
 from detection.objects.join import JoinSettings
 from detection.objects.train import ObjectSettings
+from language.comment.compare import Published
+from language.comment.generate import PRESETS, load_decode
+from language.comment.search import SearchSettings
 from language.comment.train import WriterSettings
 from tests.conftest import ROOT
 
 SCHEMAS = {"objects": ObjectSettings, "emotion": EmotionSettings, "comment": WriterSettings}
-SPECIAL = {"objects/pocket.yaml": JoinSettings}
-FILES = sorted((ROOT / "configs").glob("*/*.yaml"))  # one per run; rules.yaml has tests of its own
+SPECIAL = {"objects/pocket.yaml": JoinSettings, "comment/search.yaml": SearchSettings}
+FILES = sorted(f for name in SCHEMAS for f in (ROOT / "configs" / name).glob("*.yaml"))  # one per run
 
 
 def test_there_are_configs():
@@ -28,6 +31,13 @@ def test_shipped_configs_load(file, tmp_path):
     assert load_settings(tmp_path / "saved.yaml", type(settings)) == settings  # the saved copy starts the same run
     assert settings.fingerprint() != load_settings(file, type(settings), ["seed=9"]).fingerprint()
     assert file.read_text().startswith("# python -m "), "a config opens with its command"
+
+
+def test_decode_presets_and_published_figures_load():
+    names = [file.stem for file in PRESETS.glob("*.yaml")]
+    assert {"greedy", "beam4", "consensus"} <= set(names) and all(load_decode(name)[0] == name for name in names)
+    published = load_settings(ROOT / "configs/published.yaml", Published)
+    assert published.models["T5-base (275 M)"].bleu[3] == 0.4105 and len(published.wrong) >= 8
 
 
 def test_every_mistake_is_reported_at_once(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 
 from detection.records import Detection, clipped
-from language.records import Comment, Element, ElementList, Evidence, Pair, read_jsonl, write_jsonl
+from language.records import Comment, Element, ElementList, Evidence
 from language.render import render_input
 from pipeline.records import Failure, Result
 
@@ -88,12 +88,3 @@ def test_a_result_is_done_or_failed():
     assert [failed.to_json()[k] for k in ("width", "height", "elements", "input", "comment", "comments")] == [None] * 6
     with pytest.raises(ValueError, match="no picture to draw on"):
         failed.annotated()
-
-
-def test_pairs_survive_a_file_and_bad_lines_are_named(tmp_path):
-    pairs = [Pair("당황, 모자", "깜짝이야! 😆"), Pair("", "좋은 하루예요")]
-    assert write_jsonl(pairs, tmp_path / "pairs.jsonl") == 2
-    assert read_jsonl(tmp_path / "pairs.jsonl") == pairs
-    (tmp_path / "bad.jsonl").write_text('{"elements": "a", "comment": "b"}\n{"elements": "a"}\n')
-    with pytest.raises(ValueError, match="line 2"):
-        read_jsonl(tmp_path / "bad.jsonl")

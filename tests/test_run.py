@@ -9,6 +9,9 @@ import sys
 import pytest
 from PIL import Image
 
+from language.records import ElementList
+from language.render import render_input
+from language.rules import violations
 from tests.conftest import PHOTOS, ROOT
 from tests.helpers import run_main, run_module
 from tests.test_photos import bad_files, save_oriented
@@ -49,6 +52,22 @@ def test_output_for_people(capsys):
     done = run_main(capsys, CAT)
     name, elements, comment = done.out.splitlines()
     assert name == str(CAT) and "고양이" in elements and re.search("[가-힣]", comment)
+
+
+@pytest.mark.parametrize(
+    ("options", "lang", "style"),
+    [
+        (["--lang", "en"], "en", "polite"),
+        (["--style", "casual"], "ko", "casual"),
+        (["--writer", "gpt2"], "ko", "polite"),
+        (["--lang", "en", "--style", "casual", "--writer", "gpt2"], "en", "casual"),
+    ],
+)
+def test_language_style_and_writer(capsys, options, lang, style):
+    (row,) = run_main(capsys, ASTRONAUT, *options, "--json").rows
+    elements = ElementList.from_ids([e["id"] for e in row["elements"]], lang)
+    assert row["input"] == render_input(elements) and violations(row["comment"], elements, style) == []
+    assert row["comments"][0]["source"] in ("model", "phrase bank")
 
 
 def test_a_smiling_face_is_happy(capsys):
@@ -124,9 +143,6 @@ def test_large_photo_boxes_are_in_its_own_pixels(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--lang", "fr"], "--lang"),
-        (["--lang", "en"], "writes ko only"),
-        (["--style", "casual"], "no style casual"),
-        (["--writer", "gpt2"], "gpt2 does not exist yet"),
         (["--writer", "nobody"], "unknown writer"),
         (["--objects", "yolov9"], "unknown weights 'yolov9'"),
         (["--emotion", "none.onnx"], "none.onnx does not exist"),
@@ -155,7 +171,7 @@ def test_damaged_weights_exit_2(tmp_path, capsys):
     (tmp_path / "bad.pt").write_bytes(b"\x00" * 100)
     for file in ("bad.onnx", "bad.pt"):
         done = run_main(capsys, CAT, "--objects", tmp_path / file)
-        assert done.status == 2 and file in done.err and len(done.err.strip().splitlines()) == 1
+        assert done.refuses(file)
 
 
 def test_save_draws_and_never_overwrites(tmp_path, capsys):

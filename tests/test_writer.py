@@ -1,17 +1,22 @@
-"""The embedded writer keeps the contract and the rules; broken folders are refused in one line."""
+"""The embedded writers keep the contract and the rules; broken folders are refused in one line."""
 
 import json
 import random
+import re
 import shutil
 import sys
 
 import pytest
 
 from configs.errors import UserError
-from language.comment import CommentWriter
-from language.comment.writer import POCKET, hidden_modules, plans
+from language import render
+from language.comment import CommentWriter, corpus
+from language.comment.card import POCKET
+from language.comment.corpus.bank import name_in
+from language.comment.decoder import hidden_modules
+from language.comment.writer import plans
 from language.memory import Memory, opening
-from language.records import ElementList, find_evidence
+from language.records import Comment, ElementList, find_evidence
 from language.render import render_plan, render_target
 from language.rules import EMOJI, violations
 from language.tokenizer import train_tokenizer
@@ -35,24 +40,52 @@ LISTS = [
 ]
 
 
+VOICES = [(lang, style) for lang in corpus.LANGUAGES for style in corpus.STYLES]
+
+
+@pytest.fixture(scope="module", params=["t5", "gpt2"])
+def model(request) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def writer() -> CommentWriter:
-    return CommentWriter()
+def writer(model) -> CommentWriter:
+    return CommentWriter(model)
 
 
-def test_comments_keep_the_rules(writer):
-    broken = {
-        text: found for text in LISTS if (found := violations(writer.write(text)[0].text, ElementList.parse(text)))
-    }
-    assert len(broken) <= 1, broken
+@pytest.mark.parametrize(("lang", "style"), VOICES)
+def test_comments_keep_the_rules(model, lang, style):
+    writer = CommentWriter(model, lang, style)
+    for text in LISTS:
+        comment, elements = writer.write(text)[0], ElementList.parse(text, lang)
+        assert violations(comment.text, elements, style) == [], (text, comment)
 
 
-def test_same_seed_same_comment_whatever_was_written_before(writer):
+def test_tender_lists_are_answered_gently(model):
+    """Injury, weapons and sorrow: no jokes, no praise of looks, no cheer."""
+    cheer = re.compile("ㅋㅋ|ㅎㅎ|웃기|귀여|예쁘|예뻐|멋지|멋져|행복|신나|축하|대박|찰떡")
+    writer = CommentWriter(model)
+    for text in (
+        "슬픔, 모자",
+        "분노, 자동차",
+        "목발, 나무",
+        "구급차",
+        "휠체어, 의자",
+        "소총, 모자",
+        "슬픔, 케이크, 풍선",
+        "슬픔, 분노",
+    ):
+        for seed in range(3):
+            comment = writer.write(text, seed=seed)[0].text
+            assert not cheer.search(comment), (text, comment)
+
+
+def test_same_seed_same_comment_whatever_was_written_before(writer, model):
     first = writer.write("당황, 모자", count=3, seed=7)
     for text in LISTS[:5]:
         writer.write(text, seed=3)
     assert writer.write("당황, 모자", count=3, seed=7) == first
-    assert CommentWriter().write("당황, 모자", count=3, seed=7) == first
+    assert CommentWriter(model).write("당황, 모자", count=3, seed=7) == first
 
 
 def test_seeds_vary_the_comment(writer):
@@ -60,8 +93,9 @@ def test_seeds_vary_the_comment(writer):
 
 
 def test_several_comments_begin_differently(writer):
-    comments = writer.write("기쁨, 케이크", count=4)
-    assert len(comments) == 4 and len({opening(c.text) for c in comments}) == 4
+    for text in ("기쁨, 케이크", "", "우주 정거장"):
+        comments = writer.write(text, count=6)
+        assert len(comments) == 6 and len({opening(c.text) for c in comments}) == 6
     with pytest.raises(UserError, match="at least 1"):
         writer.write("기쁨", count=0)
 
@@ -78,8 +112,27 @@ def test_unknown_words_and_long_lists_still_get_a_comment(writer):
         "기쁨, 훌라후프",
         ", ".join(["모자", "안경", "재킷", "나무", "자동차", "바퀴", "창문", "건물", "꽃"]),
     ):
-        comment = writer.write(text)[0].text
-        assert "\ufffd" not in comment and "<" not in comment and len(comment) >= 5
+        comment = writer.write(text)[0]
+        assert violations(comment.text, ElementList.parse(text)) == [], comment
+        assert comment.evidence  # something of the list is spoken of by its name
+
+
+def test_the_phrase_bank_answers_where_the_model_cannot_and_says_so(writer, monkeypatch):
+    assert {c.source for c in writer.write("기쁨, 케이크", count=3)} == {"model"}
+    monkeypatch.setattr(writer, "_candidates", lambda *_: [Comment("어디서 사셨어요? 😊", -0.1)])
+    for text in ("기쁨, 케이크", "슬픔", "벚꽃, 모자", ""):
+        comments, elements = writer.write(text, count=3), ElementList.parse(text)
+        assert {c.source for c in comments} == {"phrase bank"} and len({opening(c.text) for c in comments}) == 3
+        assert all(violations(c.text, elements) == [] and c.score < 0 for c in comments)
+    assert writer.write("모자?")[0].text  # a name that itself breaks a rule is not spoken of
+
+
+def test_particles_after_words_that_no_class_stands_for():
+    assert [name_in("{이/가} 반갑고 {와/과} 함께", w) for w in ("벚꽃", "바다")] == [
+        "벚꽃이 반갑고 벚꽃과 함께",
+        "바다가 반갑고 바다와 함께",
+    ]
+    assert name_in("Tell the {} I said hi", "sunset") == "Tell the sunset I said hi"
 
 
 def test_evidence_points_at_the_words():
@@ -108,6 +161,9 @@ def test_a_target_is_the_plan_and_the_comment():
     comment = "자전거 바퀴도 모자도 반짝이네요! 😊"
     assert render_target(elements, comment) == f"기쁨, 자전거 바퀴, 모자: {comment}"
     assert render_plan(elements, []) == "기쁨:" and render_plan(ElementList(), []) == "사진:"
+    assert render_plan(elements, [], "casual") == "기쁨;" and render_plan(ElementList((), "en"), []) == "photo="
+    english = ElementList.parse("happy, hat", "en")
+    assert render_target(english, "Nice hats 😊", "casual") == "happy, hat~ Nice hats 😊"
 
 
 def test_evidence_is_a_word_not_a_part_of_one():
@@ -118,10 +174,9 @@ def test_evidence_is_a_word_not_a_part_of_one():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"model": "gpt2"}, "gpt2 does not exist yet"),
         ({"model": "gpt9"}, "unknown writer 'gpt9'"),
-        ({"lang": "en"}, "writes ko only"),
-        ({"style": "casual"}, "no style casual"),
+        ({"lang": "fr"}, "writes en, ko only"),
+        ({"style": "rude"}, "no style rude"),
     ],
 )
 def test_what_does_not_exist_is_named(arguments, message):
@@ -136,13 +191,21 @@ def test_broken_folders_are_refused(tmp_path):
     shutil.copytree(POCKET["t5"], folder)
     assert CommentWriter(str(folder)).write("모자")
     card = json.loads((folder / "writer.json").read_text())
-    (folder / "writer.json").write_text(json.dumps({**card, "render_version": 99}))
-    with pytest.raises(UserError, match="input rendering 99"):
-        CommentWriter(str(folder))
-    (folder / "writer.json").write_text("{")
-    with pytest.raises(UserError, match="damaged"):
-        CommentWriter(str(folder))
+    for what in ("rendering", "tokenizer"):
+        other = {**card, "fingerprints": {**card["fingerprints"], what: "0" * 12}}
+        (folder / "writer.json").write_text(json.dumps(other))
+        with pytest.raises(UserError, match=f"trained with another {what}"):
+            CommentWriter(str(folder))
+    for content in ("{", "[]", '{"styles": {}}'):
+        (folder / "writer.json").write_text(content)
+        with pytest.raises(UserError, match="damaged"):
+            CommentWriter(str(folder))
     (folder / "writer.json").write_text(json.dumps(card))
+    text = (folder / "tokenizer.json").read_text("utf-8")
+    (folder / "tokenizer.json").write_text(text.replace('"unk_token":"<unk>"', '"unk_token":"</s>"'), "utf-8")
+    with pytest.raises(UserError, match="another tokenizer"):
+        CommentWriter(str(folder))
+    (folder / "tokenizer.json").write_text(text, "utf-8")
     (folder / "model.bin").write_bytes(b"x")
     with pytest.raises(UserError, match="damaged"):
         CommentWriter(str(folder))
@@ -163,6 +226,15 @@ def test_a_file_that_is_no_memory_is_refused(tmp_path, content):
         Memory(tmp_path / "m.json")
     with pytest.raises(UserError, match="does not exist"):
         Memory(tmp_path / "none" / "m.json")
+
+
+def test_the_fingerprint_changes_with_the_rendering(monkeypatch):
+    """Trained on `모자, 나무`, served `모자,나무`: the original's service wrote its lists in another way."""
+    before = render.fingerprint()
+    monkeypatch.setattr(render, "SEPARATOR", ",")
+    assert render.fingerprint() != before
+    with pytest.raises(UserError, match="another rendering"):
+        CommentWriter()
 
 
 def test_hidden_modules_come_back():

@@ -1,194 +1,228 @@
-"""Train a comment writer.
+"""Train a comment writer: a T5 or a GPT-2, from random weights or from a published model.
 
     python -m language.comment.train --config configs/comment/t5_pocket.yaml
+    python -m language.comment.train --config configs/comment/t5_base.yaml pairs=pairs.csv run=runs/mine
+    accelerate launch --multi_gpu --num_processes 2 -m language.comment.train --config …
 
-Pairs come from a JSONL file (`pairs=FILE`) or are composed from the phrase bank. Held out are whole element sets,
-never single lines. The best checkpoint by held-out loss is exported for CTranslate2 (int8). A run that was
-interrupted goes on where it stopped.
+Pairs come from a file (`pairs=FILE`), or are our own: those written one by one and those composed from the phrase bank.
+Held out are whole element sets unless `split: random` asks for the original's way. The best checkpoint by held-out loss
+is exported for CTranslate2 (int8), which `python -m pipeline.run --writer DIR` writes with. A run that was interrupted
+goes on where it stopped.
 """
 
 import json
-import shutil
+from math import log
 from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
 
 from configs.errors import UserError, exit_with
 from configs.load import Settings, settings_command
 from language.comment import corpus
-from language.records import ElementList, Pair, read_jsonl
-from language.render import PLAN_END, RENDER_VERSION, render_target
-from language.tokenizer import EOS, PAD, for_training, train_tokenizer
+from language.comment.card import fingerprints
+from language.comment.data import encode, load_pairs, repeated, token_rows
+from language.comment.likelihood import nats
+from language.comment.models import export, load_tokenizer, new_model
+from language.comment.pairs import Split, leaks, split_pairs
+from language.records import Pair, write_jsonl
+from language.render import PLAN_ENDS
+from language.tokenizer import train_tokenizer
 
 
 class WriterSettings(Settings):
-    """Settings of one run. Only T5 is built so far."""
+    """Settings of one run."""
 
-    pairs: Path | None = None  # JSONL of {"elements", "comment"}; composed from the phrase bank where absent
-    count: int = 180000  # how many pairs to compose
+    architecture: Literal["t5", "gpt2"] = "t5"
+    template: Literal["planned", "plain", "original"] = "planned"  # see language/render.py
     run: Path
-    start: Path | None = None  # a folder of weights to go on from, in transformers' format
-    vocab_size: int = 5000
+    # what it learns from
+    pairs: Path | None = None  # a file of pairs; our own corpus where absent
+    exclude: Path | None = None  # a list of keys in `pairs` that are never read: a test set
+    composed: dict[str, dict[str, int]] = {"ko": {"polite": 60000}}  # pairs to compose, by language and style
+    written_times: dict[str, int] = {}  # how often a pair written one by one is seen, by language
+    split: Literal["group", "random"] = "group"
+    held_out_share: float = Field(0.01, gt=0, lt=1)
+    max_tokens: int = Field(192, ge=16)
+    # the model
+    start: str | None = None  # weights to go on from: a folder in transformers' format or a hub name
+    vocab_size: int = 7000  # these sizes are for models from random weights
     d_model: int = 256
     d_ff: int = 1024
     num_heads: int = 4
-    encoder_layers: int = 4
+    encoder_layers: int = 4  # of T5
     decoder_layers: int = 4
-    dropout: float = 0.1
-    epochs: float = 1
-    patience: int = 3
-    batch: int = 32
-    lr: float = 2.5e-2  # relative to the size of each weight matrix, as Adafactor scales it
-    held_out_share: float = 0.01
-    eval_steps: int = 1000
+    dropout: float | None = Field(0.1, ge=0, lt=1)  # null: as published with `start`
+    # how it learns
+    epochs: float = Field(1, gt=0)
+    patience: int = 10  # evaluations without a better one before it stops
+    batch: int = Field(64, ge=1)  # per process
+    accumulate: int = Field(1, ge=1)
+    optimizer: Literal["adafactor", "adamw"] = "adafactor"
+    lr: float = Field(2.5e-2, gt=0)  # Adafactor: relative to the size of each weight matrix
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_steps: int = 300
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    by_length: bool = True  # batches of like lengths
+    eval_steps: int | None = 500  # null: every epoch
     seed: int = 0
     export: Path | None = None  # folder for the CTranslate2 model
 
 
-def load_pairs(settings: WriterSettings) -> list[Pair]:
-    """The pairs of a run.
-
-    Raises:
-        UserError: the file is missing, has a bad line, or holds too few pairs.
-    """
-    if not settings.pairs:
-        return corpus.build(settings.count, settings.seed)
-    try:
-        pairs = read_jsonl(settings.pairs)
-    except OSError as error:
-        raise UserError(f"cannot read the pairs {settings.pairs}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    if len(pairs) < 10:
-        raise UserError(f"{settings.pairs} holds {len(pairs)} pairs; at least 10 are needed")
-    return pairs
-
-
-def new_model(settings: WriterSettings, vocab_size: int):
-    """A T5 built from settings with random weights, or the one in `settings.start`."""
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    if settings.start:
-        return T5ForConditionalGeneration.from_pretrained(settings.start)
-
-    config = T5Config(
-        vocab_size=vocab_size,
-        d_model=settings.d_model,
-        d_kv=settings.d_model // settings.num_heads,
-        d_ff=settings.d_ff,
-        num_layers=settings.encoder_layers,
-        num_decoder_layers=settings.decoder_layers,
-        num_heads=settings.num_heads,
-        dropout_rate=settings.dropout,
-        feed_forward_proj="relu",
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        eos_token_id=1,
-        decoder_start_token_id=0,
-    )
-    return T5ForConditionalGeneration(config)
-
-
-def encode(pairs: list[Pair], tokenizer):
-    """A `datasets.Dataset` with input_ids and labels, unpadded."""
-    from datasets import Dataset
-
-    columns = {
-        "input_ids": tokenizer([p.elements for p in pairs])["input_ids"],
-        "labels": tokenizer([render_target(ElementList.parse(p.elements), p.comment) for p in pairs])["input_ids"],
-    }
-    return Dataset.from_dict(columns)
-
-
 def train(settings: WriterSettings) -> Path:
     """Run one training; returns the folder of the best checkpoint in transformers' format."""
-    from transformers import (
-        Adafactor,
-        DataCollatorForSeq2Seq,
-        EarlyStoppingCallback,
-        Seq2SeqTrainer,
-        Seq2SeqTrainingArguments,
-        set_seed,
-    )
+    from torch.utils.tensorboard import SummaryWriter
+    from transformers import DataCollatorForSeq2Seq, EarlyStoppingCallback, Trainer, set_seed
+    from transformers.integrations import TensorBoardCallback
     from transformers.trainer_utils import get_last_checkpoint
 
-    pairs = load_pairs(settings)
+    pairs = load_pairs(settings.pairs, settings.exclude, settings.composed, settings.seed)
+    split = split_pairs(pairs, settings.held_out_share, settings.seed, settings.split)
+    if not split.held_out:
+        raise UserError(f"held_out_share {settings.held_out_share} of {len(pairs)} pairs holds none out")
+    arguments = _arguments(settings)
+    with arguments.main_process_first(local=False):
+        tokenizer = _tokenizer(settings, split.train)
+    set_seed(settings.seed)
+    model = new_model(settings, tokenizer)
+    model.config.fingerprints = fingerprints(tokenizer.backend_tokenizer, settings.template)
+    seen = repeated(split.train, settings.written_times)
+    coded = lambda some: encode(some, tokenizer, settings.architecture, settings.template, settings.max_tokens)
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=coded(seen),
+        eval_dataset=coded(split.held_out),
+        # padding is masked in the labels (-100), and only as long as its batch needs
+        data_collator=DataCollatorForSeq2Seq(tokenizer, model),
+        callbacks=[
+            EarlyStoppingCallback(settings.patience),
+            TensorBoardCallback(SummaryWriter(settings.run / "tensorboard")),
+        ],
+        optimizers=(_optimizer(settings, model), None),
+    )
+    figures = _about(split, tokenizer, settings, model)
+    if trainer.is_world_process_zero():
+        write_jsonl(split.train, settings.run / "train.jsonl")  # for leak reports against any later test set
+        _write_json(settings.run / "data.json", figures)
+        print(json.dumps(figures, ensure_ascii=False))
+    checkpoints = settings.run / "checkpoints"
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
+    best = settings.run / "best"
+    trainer.save_model(str(best))
+    if trainer.is_world_process_zero():
+        _finish(settings, trainer, tokenizer, split, figures)
+    return best
+
+
+def _finish(settings: WriterSettings, trainer, tokenizer, split: Split, figures: dict) -> None:
+    """Write tokenizer, history and figures; export."""
+    tokenizer.save_pretrained(str(settings.run / "best"))
+    trainer.state.save_to_json(str(settings.run / "history.json"))
+    rows = token_rows(split.held_out, tokenizer, settings.architecture, settings.template)
+    characters = sum(len(p.comment) for p in split.held_out)
+    bits = sum(nats(trainer.model, rows, tokenizer.pad_token_id)) / characters / log(2)
+    _write_json(
+        settings.run / "figures.json", {**figures, "bits_per_character": bits, "steps": trainer.state.global_step}
+    )
+    if settings.export:
+        card = {"architecture": settings.architecture, "template": settings.template}
+        card |= {"styles": _styles(split.train), "eos": tokenizer.eos_token}
+        export(settings.run / "best", settings.export, card)
+
+
+def _tokenizer(settings: WriterSettings, pairs: list[Pair]):
+    """The run's tokenizer; for models from random weights learned once from its training pairs."""
     settings.run.mkdir(parents=True, exist_ok=True)
     settings.save(settings.run / "settings.yaml")
-    train_pairs, held_out = corpus.split_by_elements(pairs, settings.held_out_share, settings.seed)
-    vocabulary = settings.run / "tokenizer.json"
-    if not vocabulary.exists():
-        train_tokenizer(
-            (text for p in train_pairs for text in (p.elements, p.comment, PLAN_END)), settings.vocab_size, vocabulary
-        )
-    tokenizer = for_training(vocabulary)
-    set_seed(settings.seed)
-    model = new_model(settings, len(tokenizer))
-    print(f"{len(train_pairs)} pairs, {len(held_out)} held out, {model.num_parameters():,} parameters")
-    # T5's initial weights differ a hundredfold in size between matrices: steps must be relative to them.
-    # AdamW needs six times as many pairs to get as far (docs/experiments.md).
-    optimizer = Adafactor(model.parameters(), lr=settings.lr, scale_parameter=True, relative_step=False)
-    arguments = Seq2SeqTrainingArguments(
+    file = settings.run / "tokenizer.json"
+    if not settings.start and not file.exists():
+        marks = "".join(PLAN_ENDS.values())
+        train_tokenizer((text for p in pairs for text in (p.elements, p.comment, marks)), settings.vocab_size, file)
+    return load_tokenizer(settings.start, file)
+
+
+def _about(split: Split, tokenizer, settings: WriterSettings, model) -> dict:
+    """What a figure of this run needs beside it to be understood.
+
+    A loss per token means nothing across tokenizers; times `bits_per_character_of_loss` it is bits per character.
+    """
+    targets = [t for _, t in token_rows(split.held_out, tokenizer, settings.architecture, settings.template)]
+    characters = sum(len(p.comment) for p in split.held_out)
+    return {
+        "train_pairs": len(split.train),
+        "held_out_pairs": len(split.held_out),
+        "split": settings.split,
+        "split_hash": split.hash,
+        "seed": settings.seed,
+        "leaks": leaks(split.train, split.held_out),
+        "parameters": model.num_parameters(),
+        "bits_per_character_of_loss": sum(map(len, targets)) / characters / log(2),
+        "dropout": {k: v for k, v in model.config.to_dict().items() if k.endswith(("_pdrop", "dropout_rate"))},
+    }
+
+
+def _write_json(file: Path, content: dict) -> None:
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    part.replace(file)
+
+
+def _styles(pairs: list[Pair]) -> dict[str, list[str]]:
+    """language -> the styles it was taught in."""
+    found = {(p.lang, p.style) for p in pairs}
+    return {lang: [s for s in corpus.STYLES if (lang, s) in found] for lang in sorted({lang for lang, _ in found})}
+
+
+def _optimizer(settings: WriterSettings, model):
+    """T5's initial weights differ a hundredfold in size between matrices: steps must be relative to them.
+
+    AdamW needs six times as many pairs to get as far with it (docs/experiments.md).
+    """
+    if settings.optimizer == "adafactor":
+        from transformers import Adafactor
+
+        return Adafactor(model.parameters(), lr=settings.lr, scale_parameter=True, relative_step=False)
+    from torch.optim import AdamW
+
+    return AdamW(model.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=settings.weight_decay)
+
+
+def _arguments(settings: WriterSettings):
+    import torch
+    from transformers import TrainingArguments
+
+    when = "steps" if settings.eval_steps else "epoch"
+    return TrainingArguments(
         output_dir=str(settings.run / "checkpoints"),
         num_train_epochs=settings.epochs,
         learning_rate=settings.lr,
         per_device_train_batch_size=settings.batch,
-        per_device_eval_batch_size=settings.batch * 2,
-        lr_scheduler_type="cosine",
-        warmup_steps=300,
-        weight_decay=0.01,
-        max_grad_norm=1.0,
-        train_sampling_strategy="group_by_length",
-        eval_strategy="steps",
+        per_device_eval_batch_size=settings.batch,
+        gradient_accumulation_steps=settings.accumulate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup_steps,
+        max_grad_norm=settings.max_grad_norm,
+        bf16=settings.precision == "bf16",
+        fp16=settings.precision == "fp16",
+        use_cpu=not torch.accelerator.is_available(),
+        train_sampling_strategy="group_by_length" if settings.by_length else "random",
+        eval_strategy=when,
+        save_strategy=when,
         eval_steps=settings.eval_steps,
-        save_steps=settings.eval_steps,
+        save_steps=settings.eval_steps or 500,
         save_total_limit=2,
         load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         logging_steps=50,
-        report_to=[],
+        report_to=[],  # TensorBoard's writer is given as a callback, with its folder
         seed=settings.seed,
+        average_tokens_across_devices=False,  # it doubles T5's loss on two processes
         dataloader_pin_memory=False,
     )
-    trainer = Seq2SeqTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=encode(train_pairs, tokenizer),
-        eval_dataset=encode(held_out, tokenizer),
-        data_collator=DataCollatorForSeq2Seq(tokenizer, model, label_pad_token_id=-100),
-        callbacks=[EarlyStoppingCallback(settings.patience)],
-        optimizers=(optimizer, None),
-    )
-    checkpoints = Path(arguments.output_dir)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
-    best = settings.run / "best"
-    trainer.save_model(str(best))
-    tokenizer.save_pretrained(str(best))
-    figures = {
-        "held_out_loss": trainer.evaluate()["eval_loss"],
-        "train_pairs": len(train_pairs),
-        "held_out_pairs": len(held_out),
-    }
-    (settings.run / "figures.json").write_text(json.dumps(figures, indent=1), "utf-8")
-    if settings.export:
-        export(best, vocabulary, settings.export)
-    return best
-
-
-def export(model: Path, vocabulary: Path, target: Path) -> None:
-    """Write the CTranslate2 int8 folder that `CommentWriter` reads: model, tokenizer and how inputs are rendered."""
-    from ctranslate2.converters import TransformersConverter
-
-    TransformersConverter(str(model)).convert(str(target), quantization="int8", force=True)
-    shutil.copy(vocabulary, target / "tokenizer.json")
-    card = {
-        "architecture": "t5",
-        "lang": "ko",
-        "styles": ["polite"],
-        "render_version": RENDER_VERSION,
-        "pad": PAD,
-        "eos": EOS,
-    }
-    (target / "writer.json").write_text(json.dumps(card, indent=1), "utf-8")
 
 
 main = settings_command("language.comment.train", __doc__, WriterSettings, train)

@@ -1,65 +1,77 @@
-"""A small T5 run by CTranslate2: several candidates, reranked by the rules and the model's score."""
+"""Comments for element lists: sampled candidates, reranked by the rules and the model's score."""
 
-import json
+import math
 import random
-import sys
 from collections.abc import Iterable
-from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
-from statistics import mean
+from dataclasses import dataclass, replace
 
 from configs.errors import UserError
+from language.comment.card import check_fingerprints, find_model, fingerprints, read_card
+from language.comment.decoder import Decoder
 from language.memory import Memory, opening
 from language.records import Comment, Element, ElementList, find_evidence
-from language.render import RENDER_VERSION, render_input, render_plan
-from language.rules import tender_emotions, violations
+from language.render import end_after_source, render_input, render_plan, render_source
+from language.rules import is_tender, violations
 
-POCKET = {"t5": Path(__file__).with_name("t5_pocket")}
-PLANNED = ("gpt2",)
-CANDIDATES = 16  # decoded in one batch, over all plans
-LEEWAY = 0.12  # in mean log probability per token
-MAX_TOKENS = 64
+CANDIDATES = 12  # written in one batch, over all plans
+WIDTH = 32  # likeliest next tokens that a beginning is drawn from
+TEMPERATURE = 1.3  # of that draw
+LEEWAY = 0.3  # in mean log probability per token
+MOST_TOKENS = 96  # of a comment
+OPEN_RULES = {"emoji", "names nothing", "length", "speech level"}  # a first sentence may still come to keep them
+ROUNDS = 3  # of candidates, while too few of them keep the rules
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A comment on its way: tokens after those of the plan (`skip`), and their summed log probability."""
+
+    skip: int
+    tokens: list[str]
+    total: float = 0.0
+
+    @property
+    def new(self) -> list[str]:
+        """The comment's tokens."""
+        return self.tokens[self.skip :]
+
+    @property
+    def score(self) -> float:
+        """Mean log probability per token."""
+        return self.total / max(1, len(self.new))
 
 
 class CommentWriter:
     """Writes comments for element lists.
 
     Args:
-        model: "t5" (embedded) or the folder of a trained writer.
+        model: "t5" or "gpt2" (embedded), or the folder of a trained writer.
         lang: language of the comments.
         style: "polite" or "casual".
 
     Raises:
-        UserError: the model does not exist, is damaged, was made for another rendering, or does not write this
-            language or style.
+        UserError: the model does not exist, is damaged, was made for another rendering or tokenizer, or does not
+            write this language or style.
     """
 
     def __init__(self, model: str = "t5", lang: str = "ko", style: str = "polite"):
         folder = find_model(str(model))
-        self.card = read_card(folder)
-        if lang not in [self.card["lang"]]:
-            raise UserError(f"the writer {model} writes {self.card['lang']} only, not {lang}")
-        if style not in self.card["styles"]:
-            raise UserError(f"the writer {model} has no style {style} (it has: {', '.join(self.card['styles'])})")
+        card = read_card(folder)
+        if lang not in card["styles"]:
+            raise UserError(f"the writer {model} writes {', '.join(card['styles'])} only, not {lang}")
+        if style not in card["styles"][lang]:
+            raise UserError(f"the writer {model} has no style {style} (it has: {', '.join(card['styles'][lang])})")
         self.lang, self.style = lang, style
-        with hidden_modules("torch", "transformers"):
-            import ctranslate2
-        from tokenizers import Tokenizer
-
-        try:
-            self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            # one thread: at this size a second one costs ten times what it brings
-            self.translator = ctranslate2.Translator(
-                str(folder), device="cpu", compute_type="int8", inter_threads=1, intra_threads=1
-            )
-        except Exception as error:  # both raise plain Exceptions for damaged files
-            raise UserError(f"the writer in {folder} is damaged ({str(error).splitlines()[0][:120]})") from None
+        self.architecture, self.template = card["architecture"], card["template"]
+        self.decoder = Decoder(folder, self.architecture, card["eos"])
+        check_fingerprints(card["fingerprints"], fingerprints(self.decoder.tokenizer, self.template), folder)
 
     def write(
         self, elements: ElementList | Iterable[str] | str, count: int = 1, seed: int = 0, memory: Memory | None = None
     ) -> list[Comment]:
-        """`count` different comments, best first; the same seed gives the same comments.
+        """`count` comments that begin differently, best first; the same seed gives the same comments.
+
+        Where the model writes too few that keep the rules, the phrase bank fills up (`Comment.source`).
 
         Args:
             elements: an `ElementList`, ids (`["panic", "Hat"]`) or names in any language (`"공포, 모자"`).
@@ -69,12 +81,8 @@ class CommentWriter:
             raise UserError(f"count must be at least 1, but got {count}")
         elements = self._as_list(elements)
         rng = random.Random(f"{seed} {render_input(elements)}")
-        ranked = rank(self._candidates(elements, rng, count), elements, rng, memory)
-        best: dict[str, Comment] = {}
-        for candidate in ranked:
-            best.setdefault(opening(candidate.text), candidate)
-        # comments for one photo begin differently while there are beginnings enough
-        chosen = [*best.values(), *(c for c in ranked if c not in best.values())][:count]
+        chosen = self._from_model(elements, count, rng, memory)
+        chosen += self._from_bank(elements, count - len(chosen), rng, {opening(c.text) for c in chosen})
         if memory:
             memory.add(chosen[0].text)
         return [replace(c, evidence=find_evidence(c.text, elements)) for c in chosen]
@@ -86,81 +94,80 @@ class CommentWriter:
             return ElementList.from_ids(elements, self.lang)
         return elements if elements.lang == self.lang else ElementList.from_ids((e.id for e in elements), self.lang)
 
-    def _candidates(self, elements: ElementList, rng: random.Random, count: int) -> list[Comment]:
-        """More comments than are wanted: for each plan of what to speak of, several beginnings written to their end.
+    def _from_model(self, elements: ElementList, count: int, rng: random.Random, memory: Memory | None):
+        """Up to `count` comments that break no rule and begin differently, what was not said lately first."""
+        repeats = memory.repeats if memory else lambda text: 0
+        good: dict[str, Comment] = {}
+        for _ in range(ROUNDS):
+            candidates = self._candidates(elements, rng, max(CANDIDATES, 3 * count))
+            for candidate in rank([c for c in candidates if not violations(c.text, elements, self.style)], rng):
+                good.setdefault(opening(candidate.text), candidate)
+            if sum(not repeats(c.text) for c in good.values()) >= count:
+                break
+        return sorted(good.values(), key=lambda c: repeats(c.text))[:count]
 
-        CTranslate2's sampler is seeded once per thread, so its draws depend on what was written before. Expanding
-        the likeliest first words of each plan is as varied, and always the same.
+    def _candidates(self, elements: ElementList, rng: random.Random, count: int) -> list[Comment]:
+        """For each plan of what to speak of, several beginnings drawn, each written to its end.
+
+        CTranslate2's own sampler is seeded once per thread, so its draws depend on what was written before. Here the
+        first token of each sentence and of what follows the last is drawn with our seed, the others are the likeliest.
+        Beginnings that break a rule or score badly are given up after their first sentence.
         """
-        source = self._tokens(render_input(elements)) + [self.card["eos"]]
-        prefixes = [self._tokens(render_plan(elements, plan)) for plan in plans(elements, rng)]
-        results = self.translator.translate_batch(
-            [source] * len(prefixes),
-            target_prefix=prefixes,
-            num_hypotheses=-(-max(CANDIDATES, 2 * count) // len(prefixes)),
-            return_alternatives=True,
-            beam_size=1,
-            max_decoding_length=MAX_TOKENS,
-            min_alternative_expansion_prob=0.002,
-        )
-        written = {
-            text: (tokens, len(prefix))
-            for prefix, result in zip(prefixes, results, strict=True)
-            for tokens in result.hypotheses
-            if (text := self._text(tokens[len(prefix) :]))
-        }
-        scored = self.translator.score_batch([source] * len(written), [tokens for tokens, _ in written.values()])
+        source = self._source(elements)
+        rendered = [render_plan(elements, plan, self.style, self.template) for plan in plans(elements, rng)]
+        starts = [self.decoder.tokens(plan) for plan in dict.fromkeys(rendered)]
+        drafts = [Draft(len(start), start) for start in starts]
+        drafts = self._written_on(source, self._drawn(source, drafts, WIDTH, -(-count // len(starts)), rng))
+        drafts = rank([d for d in drafts if not self._spoiled(d, elements)], rng)[: -(-count // 3)]
+        done: list[Draft] = []
+        while drafts:
+            done += [d for d in drafts if d.tokens[-1] == self.decoder.eos]
+            going = [d for d in drafts if d.tokens[-1] != self.decoder.eos and len(d.new) < MOST_TOKENS]
+            drafts = self._written_on(source, self._drawn(source, going, WIDTH // 2, 1, rng))
+        written = {self.decoder.text(d.new): round(d.score, 4) for d in done}
+        return [Comment(text, score) for text, score in written.items() if text]
+
+    def _spoiled(self, draft: "Draft", elements: ElementList) -> bool:
+        text = self.decoder.text(draft.new)
+        return not text or bool({*violations(text, elements, self.style)} - OPEN_RULES)
+
+    def _written_on(self, source: list[str], drafts: list["Draft"]) -> list["Draft"]:
+        """Each draft with its sentence written to the end."""
+        grown = self.decoder.go_on(source, [draft.tokens for draft in drafts])
+        return [Draft(d.skip, tokens, d.total + more) for d, (tokens, more) in zip(drafts, grown, strict=True)]
+
+    def _drawn(self, source: list[str], drafts: list["Draft"], width: int, each: int, rng: random.Random):
+        """Each draft with `each` different next tokens drawn from the `width` likeliest."""
+        likely = self.decoder.next_tokens(source, [draft.tokens for draft in drafts], width)
         return [
-            Comment(text, round(mean(score.log_probs[skip:]), 4))
-            for (text, (_, skip)), score in zip(written.items(), scored, strict=True)
+            Draft(draft.skip, tokens, draft.total + score)
+            for draft, options in zip(drafts, likely, strict=True)
+            for tokens, score in draw(options, each, rng)
         ]
 
-    def _tokens(self, text: str) -> list[str]:
-        return self.tokenizer.encode(text, add_special_tokens=False).tokens
+    def _from_bank(self, elements: ElementList, count: int, rng: random.Random, taken: set[str]) -> list[Comment]:
+        """`count` comments from the phrase bank with beginnings that are not taken yet."""
+        if not count:
+            return []
+        from language.comment.corpus.compose import compose  # half a megabyte of phrases, seldom needed
 
-    def _text(self, tokens: list[str]) -> str:
-        ids = [i for token in tokens if (i := self.tokenizer.token_to_id(token)) is not None]
-        return self.tokenizer.decode(ids).strip()
+        found: dict[str, str] = {}
+        feelings = ElementList(tuple(elements.of_kind("emotion")), elements.lang)
+        # a name that itself breaks a rule is better not spoken of
+        for spoken_of, allowed in ((elements, set()), (feelings, {"names nothing"})):
+            for _ in range(50 * count):
+                text = compose(spoken_of, rng, self.style)
+                if opening(text) not in taken and set(violations(text, elements, self.style)) <= allowed:
+                    found.setdefault(opening(text), text)
+                if len(found) == count:
+                    break
+        source, plan = self._source(elements), self.decoder.tokens(render_plan(elements, [], self.style, self.template))
+        score = lambda text: round(self.decoder.log_probability(source, plan, self.decoder.tokens(text)), 4)
+        return [Comment(text, score(text), source="phrase bank") for text in list(found.values())[:count]]
 
-
-def find_model(model: str) -> Path:
-    """The folder of a writer.
-
-    Raises:
-        UserError: unknown name, or a folder that holds no writer.
-    """
-    if model in POCKET:
-        folder = POCKET[model]
-    elif model in PLANNED:
-        raise UserError(
-            f"the embedded writer {model} does not exist yet (there is: {', '.join(POCKET)}, or a trained folder)"
-        )
-    else:
-        folder = Path(model)
-        if not folder.is_dir():
-            raise UserError(
-                f"unknown writer {model!r}: allowed are {', '.join([*POCKET, *PLANNED])} or a trained model's folder"
-            )
-    missing = [name for name in ("writer.json", "model.bin", "tokenizer.json") if not (folder / name).is_file()]
-    if missing:
-        raise UserError(
-            f"{folder} holds no writer ({', '.join(missing)} missing); `python -m language.comment.train` exports one"
-        )
-    return folder
-
-
-def read_card(folder: Path) -> dict:
-    """How a writer wants its input; refuses one that was trained with another rendering."""
-    try:
-        card = json.loads((folder / "writer.json").read_text("utf-8"))
-        version = card["render_version"]
-    except (ValueError, KeyError):
-        raise UserError(f"{folder / 'writer.json'} is damaged") from None
-    if version != RENDER_VERSION:
-        raise UserError(
-            f"the writer in {folder} was trained with input rendering {version}, not {RENDER_VERSION}; train it again"
-        )
-    return card
+    def _source(self, elements: ElementList) -> list[str]:
+        end = [self.decoder.eos] if end_after_source(self.architecture, self.template) else []
+        return self.decoder.tokens(render_source(elements, self.template)) + end
 
 
 def plans(elements: ElementList, rng: random.Random) -> list[list[Element]]:
@@ -171,38 +178,26 @@ def plans(elements: ElementList, rng: random.Random) -> list[list[Element]]:
     things = elements.of_kind("object")[:4]
     if not things:
         return [[]]
-    moods = {e.id for e in elements.of_kind("emotion")}
-    if moods and moods <= tender_emotions():
+    if is_tender(elements):
         return [[thing] for thing in things[:2]]
     pairs = [[a, b] for a in things[:2] for b in things if a != b]
     return [[things[0]], *rng.sample(pairs, min(3, len(pairs)))]
 
 
-def rank(
-    candidates: list[Comment], elements: ElementList, rng: random.Random, memory: Memory | None = None
-) -> list[Comment]:
-    """Fewest broken rules first, then what was not said lately, then good ones in a drawn order, then the others.
+def draw(likely: list[tuple[list[str], float]], count: int, rng: random.Random) -> list[tuple[list[str], float]]:
+    """Up to `count` different continuations, drawn by their probability at `TEMPERATURE`.
+
+    Source: the Gumbel-top-k trick (Kool et al. 2019, "Stochastic Beams and Where to Find Them").
+    """
+    key = lambda item: item[1] / TEMPERATURE - math.log(-math.log(rng.random() or 1e-12))
+    return sorted(likely, key=key, reverse=True)[:count]
+
+
+def rank(candidates: list, rng: random.Random) -> list:
+    """Comments or drafts by their score: good ones in a drawn order, then the others from the best on.
 
     Good is what comes within `LEEWAY` of the best score: below that, small models mix up their sentences.
     """
-    broken = {c.text: len(violations(c.text, elements)) for c in candidates}
-    best = max((c.score for c in candidates if broken[c.text] == min(broken.values())), default=0)
-    place = {c.text: rng.random() if c.score >= best - LEEWAY else 1 + best - c.score for c in candidates}
-    repeats = memory.repeats if memory else lambda text: 0
-    return sorted(candidates, key=lambda c: (broken[c.text], repeats(c.text), place[c.text]))
-
-
-@contextmanager
-def hidden_modules(*names: str):
-    """Make imports of `names` fail inside the block.
-
-    `import ctranslate2` imports torch where it is installed, for its converters alone: two seconds that a run-time
-    start cannot afford.
-    """
-    hidden = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
+    best = max((c.score for c in candidates), default=0)
+    place = lambda c: rng.random() if c.score >= best - LEEWAY else 1 + best - c.score
+    return sorted(candidates, key=place)

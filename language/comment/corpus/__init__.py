@@ -15,13 +15,23 @@ from collections import Counter
 from functools import lru_cache
 
 from detection.labels import EMOTION_IDS, OBJECT_IDS, PLAIN_IDS
-from language.comment.corpus.bank import FOLDER, LEAST, feelings, raw_things, things
+from language.comment.corpus.bank import FOLDER, LEAST, feelings, name_in, others, raw_others, raw_things, things
 from language.comment.corpus.compose import compose, mood_of
-from language.records import EMPTY, ElementList, Pair
-from language.render import SEPARATOR, render_input
-from language.rules import EMOJI, violations
+from language.records import ElementList, Pair
+from language.render import render_input
+from language.rules import EMOJI, rules, violations
 
-__all__ = ["build", "check", "compose", "feelings", "mood_of", "split_by_elements", "stats", "things", "written"]
+__all__ = [
+    "build",
+    "check",
+    "compose",
+    "feelings",
+    "mood_of",
+    "sample_list",
+    "stats",
+    "things",
+    "written",
+]
 
 LANGUAGES, STYLES = ("ko", "en"), ("polite", "casual")
 
@@ -34,36 +44,41 @@ def written(lang: str) -> tuple[Pair, ...]:
     return tuple(Pair(listed(row["elements"]), row["comment"], lang, row["style"]) for row in rows)
 
 
-def sample_list(rng: random.Random, classes: list[str], lang: str = "ko") -> ElementList:
-    """A plausible element list: none to two feelings, none to six things."""
+def sample_list(rng: random.Random, lang: str = "ko") -> ElementList:
+    """A plausible element list: none to two feelings, none to six things.
+
+    Half of the things are drawn evenly, half as often as they stand in the written pairs; six in a hundred are
+    words that no class stands for.
+    """
     emotions = [e for e in EMOTION_IDS if e != "neutral"]
     moods = rng.sample(emotions, rng.choices([0, 1, 2, 3], [45, 46, 8, 1])[0])
-    objects = rng.sample(
-        classes, rng.choices(range(7), [8, 32, 27, 16, 9, 5, 3] if moods else [2, 32, 30, 18, 10, 5, 3])[0]
-    )
-    return ElementList.from_ids([*moods, *objects], lang)
+    count = rng.choices(range(7), [8, 32, 27, 16, 9, 5, 3] if moods else [2, 32, 30, 18, 10, 5, 3])[0]
+    strange = raw_others(lang)["words"], rules()["tender"]["words"][lang]
+    sources = rng.choices([_classes(), _common(), *strange], [47, 47, 5, 1], k=count)
+    return ElementList.from_ids([*moods, *(rng.choice(source) for source in sources)], lang)
+
+
+@lru_cache
+def _classes() -> list[str]:
+    return sorted(raw_things("ko"))
+
+
+@lru_cache
+def _common() -> list[str]:
+    """Things as often as people's photos hold them: every mention in the written pairs."""
+    elements = (ElementList.parse(p.elements, lang) for lang in LANGUAGES for p in written(lang))
+    return [e.id for listed in elements for e in listed.of_kind("object")]
 
 
 def build(count: int, seed: int = 0, lang: str = "ko", style: str = "polite") -> list[Pair]:
     """`count` distinct composed pairs that break no rule; deterministic by seed."""
-    rng, classes, pairs = random.Random(seed), sorted(raw_things(lang)), {}
+    rng, pairs = random.Random(seed), {}
     while len(pairs) < count:
-        elements = sample_list(rng, classes, lang)
+        elements = sample_list(rng, lang)
         text = compose(elements, rng, style)
         if not violations(text, elements, style):
             pairs[render_input(elements), text] = Pair(render_input(elements), text, lang, style)
     return list(pairs.values())
-
-
-def split_by_elements(pairs: list[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """Training and held-out pairs; no element set stands in both, and the empty one is never held out."""
-    group = lambda pair: frozenset(pair.elements.split(SEPARATOR))
-    groups = sorted({group(p) for p in pairs} - {frozenset([name]) for name in EMPTY.values()}, key=sorted)
-    held = set(random.Random(seed).sample(groups, round(len(groups) * share)))
-    parts: tuple[list[Pair], list[Pair]] = ([], [])
-    for pair in pairs:
-        parts[group(pair) in held].append(pair)
-    return parts
 
 
 def check() -> list[str]:
@@ -75,7 +90,7 @@ def check() -> list[str]:
         for label, parts in raw_things(lang).items():
             problems += _check_thing(label, parts, lang)
         for style in STYLES:
-            problems += _check_feelings(lang, style)
+            problems += [*_check_feelings(lang, style), *_check_others(lang, style)]
         problems += _check_written(lang)
     return problems
 
@@ -99,7 +114,7 @@ def _check_thing(label: str, parts: dict[str, list[str]], lang: str) -> list[str
         problems += [
             f"{lang}: {label} {part}: {phrase!r} breaks {broken}"
             for phrase in parts[part]
-            if (broken := violations(f"{phrase}. 😊", listed, style))
+            if (broken := violations(f"{phrase}. 🌿", listed, style))
         ]
     return problems
 
@@ -109,8 +124,21 @@ def _check_feelings(lang: str, style: str) -> list[str]:
         f"{lang} {style}: {mood}: {phrase!r} breaks {broken}"
         for mood in ("happy", "sad", "anger", "panic")
         for phrase in feelings(lang, style)[mood]
-        if (broken := violations(f"{phrase}. 😊", ElementList.from_ids([mood], lang), style))
+        if (broken := violations(f"{phrase}. 🌿", ElementList.from_ids([mood], lang), style))
     ]
+
+
+def _check_others(lang: str, style: str) -> list[str]:
+    """Every general phrase with every word, in both moods."""
+    row, problems = others(lang, style), []
+    for part in ("says", "also", "calm"):
+        for phrase in row[part]:
+            for word in row["words"]:
+                listed = ElementList.from_ids(["sad" if part == "calm" else "happy", word], lang)
+                text = name_in(phrase, word)
+                if broken := violations(f"{text}. 🌿", listed, style):
+                    problems.append(f"{lang} {style}: {text!r} breaks {broken}")
+    return problems
 
 
 def _check_written(lang: str) -> list[str]:

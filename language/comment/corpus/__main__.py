@@ -10,9 +10,10 @@ import json
 import sys
 from pathlib import Path
 
-from configs.errors import UserError, exit_with
+from configs.errors import exit_with
 from language.comment import corpus
-from language.records import read_jsonl, write_jsonl
+from language.comment.pairs import read_pairs
+from language.records import write_jsonl
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     build.add_argument("--lang", default="ko", choices=corpus.LANGUAGES)
     build.add_argument("--style", default="polite", choices=corpus.STYLES)
     stats = commands.add_parser("stats", help="openings, endings, emoji and repetition")
-    stats.add_argument("file", type=Path, nargs="?", help="JSONL of pairs (default: those written one by one)")
+    stats.add_argument("file", type=Path, nargs="?", help="a file of pairs (default: those written one by one)")
     args = parser.parse_args(sys.argv[1:] if argv is None else argv)
     if args.command == "check":
         problems = corpus.check()
@@ -46,10 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 def _stats(file: Path | None) -> dict:
     if file is None:
         return {lang: corpus.stats(list(corpus.written(lang))) for lang in corpus.LANGUAGES}
-    try:
-        return corpus.stats(read_jsonl(file))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read pairs: {error}") from error
+    return corpus.stats(list(read_pairs(file).values()))
 
 
 if __name__ == "__main__":

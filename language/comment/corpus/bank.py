@@ -2,6 +2,8 @@
 
 `things.<lang>.jsonl` holds, for every class, `says` (a sentence), `also` (after another thing), `calm` (beside a sad or
 angry face), in Korean `link` (a clause before another sentence), in English `play` (`says` among close friends).
+`others.<lang>.json` holds the same for things that no class stands for, with a place for the name, and such
+things' names.
 `feelings.<lang>.json` holds sentences by emotion, for `mixed` faces and `empty` lists, closing sentences and emoji.
 All were written for this project (CC BY 4.0).
 """
@@ -56,6 +58,12 @@ def raw_things(lang: str) -> dict[str, dict[str, list[str]]]:
 
 
 @lru_cache
+def raw_others(lang: str) -> dict[str, list[str]]:
+    """Phrases for any thing, `{}` or `{이/가}` in the name's place, and `words` that no class stands for."""
+    return json.loads((FOLDER / f"others.{lang}.json").read_text("utf-8"))
+
+
+@lru_cache
 def raw_feelings(name: str) -> dict:
     """A file of feelings, "ko", "ko.casual" or "en"."""
     return json.loads((FOLDER / f"feelings.{name}.json").read_text("utf-8"))
@@ -67,12 +75,33 @@ def things(lang: str, style: str) -> dict[str, dict[str, list[str]]]:
 
     Korean casual phrases are the polite ones with other endings; a kind of phrase may be empty there.
     """
+    return {label: _in_style(row, lang, style) for label, row in raw_things(lang).items()}
+
+
+@lru_cache
+def others(lang: str, style: str) -> dict[str, list[str]]:
+    """The same for things that no class stands for; `name_in` puts the name in."""
+    return _in_style(raw_others(lang), lang, style)
+
+
+def _in_style(row: dict[str, list[str]], lang: str, style: str) -> dict[str, list[str]]:
     if style == "polite":
-        return raw_things(lang)
+        return row
     if lang == "en":
-        return {label: row | {"says": row["play"]} for label, row in raw_things("en").items()}
-    turn = lambda part, phrases: phrases if part == "link" else [c for p in phrases if (c := casual(p))]
-    return {label: {part: turn(part, row[part]) for part in row} for label, row in raw_things("ko").items()}
+        return row | {"says": row["play"]}
+    turn = lambda phrases: [c for p in phrases if (c := casual(p))]
+    return {part: phrases if part in ("link", "words") else turn(phrases) for part, phrases in row.items()}
+
+
+def name_in(phrase: str, name: str) -> str:
+    """Put a name in its place, with the particle that fits: `{이/가} 보여요` -> `벚꽃이 보여요`."""
+
+    def named(match: re.Match) -> str:
+        from hangulpy import josa
+
+        return josa(name, match[1]) if match[1] else name
+
+    return re.sub(r"\{(.*?)\}", named, phrase)
 
 
 @lru_cache

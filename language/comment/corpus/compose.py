@@ -2,8 +2,8 @@
 
 import random
 
-from language.comment.corpus.bank import feelings, things
-from language.records import ElementList
+from language.comment.corpus.bank import feelings, name_in, others, things
+from language.records import Element, ElementList
 from language.rules import is_tender, tender_emotions
 
 # What people put before a sentence when something catches their eye; the same sentence begins differently each time.
@@ -50,15 +50,16 @@ class Composer:
 
     def __init__(self, lang: str, style: str, rng: random.Random):
         self.lang, self.rng = lang, rng
-        self.bank, self.feel = things(lang, style), feelings(lang, style)
+        self.bank, self.others, self.feel = things(lang, style), others(lang, style), feelings(lang, style)
         self.interjections = INTERJECTIONS[lang, style]
 
     def compose(self, elements: ElementList) -> str:
-        """One comment; things the bank does not know are not spoken of."""
+        """One comment, of things the bank does not know in general words."""
         mood = mood_of([e.id for e in elements.of_kind("emotion")])
-        objects = [e.id for e in elements.of_kind("object") if e.id in self.bank]
-        gentle = mood in tender_emotions()
-        if gentle or (mood == "plain" and is_tender(elements)):
+        objects = elements.of_kind("object")
+        gentle = is_tender(elements)
+        if gentle:
+            mood = mood if mood in tender_emotions() else "plain"
             sentences = self._tender(mood, objects)
         else:
             sentences = self._bright(mood, objects)
@@ -66,14 +67,15 @@ class Composer:
                 sentences[0] = self._with_interjection(sentences[0])
         return self._punctuate(sentences, mood, gentle)
 
-    def _say(self, label: str, part: str) -> str:
+    def _say(self, thing: Element, part: str) -> str:
         """A phrase of a kind, or of the plainest kind where a thing has none of it."""
-        return self.rng.choice(self.bank[label].get(part) or self.bank[label]["says"] or self.bank[label]["also"])
+        row = self.bank.get(thing.id, self.others)
+        return name_in(self.rng.choice(row.get(part) or row["says"] or row["also"]), thing.name)
 
-    def _bright(self, mood: str, objects: list[str]) -> list[str]:
+    def _bright(self, mood: str, objects: list[Element]) -> list[str]:
         rng = self.rng
-        first = rng.choice(objects[:3]) if len(objects) > 1 and rng.random() < 0.3 else (objects or [""])[0]
-        second = rng.choice([o for o in objects[:4] if o != first] or [""])
+        first = rng.choice(objects[:3]) if len(objects) > 1 and rng.random() < 0.3 else next(iter(objects), None)
+        second = rng.choice([o for o in objects[:4] if o != first] or [None])
         opening = rng.choice(self.feel["empty" if mood == "plain" else mood])
         if not objects:
             return self._then(opening, "closers", 0.55)
@@ -85,16 +87,16 @@ class Composer:
         after = self._say(first, "also") if rng.random() < 0.4 else said
         return [opening, after] if rng.random() < 0.55 else [said, opening]
 
-    def _two_things(self, mood: str, opening: str, said: str, first: str, second: str) -> list[str]:
+    def _two_things(self, mood: str, opening: str, said: str, first: Element, second: Element) -> list[str]:
         also = self._say(second, "also")
-        if "link" not in self.bank[first] or self.rng.random() < 0.5:
+        if "link" not in self.bank.get(first.id, {}) or self.rng.random() < 0.5:
             return [said, also]
         joined = f"{self._say(first, 'link')} {also}"
         if mood == "plain":
             return self._then(joined, "closers", 0.4)
         return [opening, joined] if self.rng.random() < 0.55 else [joined, opening]
 
-    def _tender(self, mood: str, objects: list[str]) -> list[str]:
+    def _tender(self, mood: str, objects: list[Element]) -> list[str]:
         rng = self.rng
         if mood == "plain":
             return self._then(self._say(objects[0], "calm"), "calm_closers", 0.6)
@@ -118,7 +120,9 @@ class Composer:
     def _punctuate(self, sentences: list[str], mood: str, gentle: bool) -> str:
         rng = self.rng
         ends = [".", "…", "."] if gentle else ["!", ".", "!"] if self.lang == "en" else ["!", ".", "~", "!"]
-        emoji = rng.sample(self.feel["emoji"][mood], 2 if rng.random() < 0.15 else 1)
+        emoji = rng.sample(
+            self.feel["emoji"]["sad" if gentle and mood == "plain" else mood], 2 if rng.random() < 0.15 else 1
+        )
         if len(sentences) == 2 and rng.random() < 0.12:
             return f"{sentences[0]}{rng.choice(ends)} {emoji[0]} {sentences[1]}{rng.choice(ends)}"
         text = " ".join(s + rng.choice(ends) for s in sentences[:-1])

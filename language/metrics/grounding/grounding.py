@@ -1,0 +1,39 @@
+"""Whether comments fit their element lists and keep the project's rules (configs/rules.yaml)."""
+
+from collections import Counter
+
+import datasets
+import evaluate
+
+from language.metrics.intervals import with_interval
+from language.records import ElementList
+from language.rules import violations
+
+
+class Grounding(evaluate.Metric):
+    """Rates over predictions: `violation_rate` (any rule), `rule_<name>` for each broken, `coverage` (of lists with
+    things: one is named), `unsupported_rate`, `contradiction_rate`."""
+
+    def _info(self):
+        return evaluate.MetricInfo(
+            description=__doc__,
+            citation="after CHAIR, Rohrbach et al. 2018, Object Hallucination in Image Captioning",
+            inputs_description="predictions: comments; references: element lists as text",
+            features=datasets.Features(
+                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
+            ),
+        )
+
+    def _compute(self, predictions, references, lang="ko", style="polite", bootstrap=0):
+        lists = [ElementList.parse(text, lang) for text in references]
+        broken = [violations(text, e, style) for text, e in zip(predictions, lists, strict=True)]
+        count, total = Counter(rule for rules in broken for rule in rules), max(1, len(broken))
+        rate = lambda name, hits: with_interval(name, [float(hit) for hit in hits], bootstrap)
+        with_things = [rules for rules, e in zip(broken, lists, strict=True) if e.of_kind("object")]
+        return {
+            **rate("violation_rate", [bool(rules) for rules in broken]),
+            **rate("coverage", ["names nothing" not in rules for rules in with_things]),
+            **rate("unsupported_rate", ["names what is not there" in rules for rules in broken]),
+            **rate("contradiction_rate", ["mood" in rules for rules in broken]),
+            **{f"rule_{rule.replace(' ', '_')}": n / total for rule, n in sorted(count.items())},
+        }
