@@ -53,6 +53,7 @@ class Decoder:
         for index, prefix in enumerate(prefixes):
             by_length[len(prefix)].append(index)
         options = {"num_hypotheses": width, "return_alternatives": True}
+        options["end_token"] = self.tokenizer.id_to_token(0)  # padding: the end itself would never be an alternative
         options["min_alternative_expansion_prob"] = LEAST_PROBABILITY
         running = {}
         for indices in by_length.values():
@@ -87,10 +88,10 @@ class Decoder:
         options = {"beam_size": 1, "return_scores": True, "length_penalty": 0, "asynchronous": True, **options}
         options["max_batch_size"] = -(-len(prefixes) // THREADS)
         if self.is_t5:
-            longest = max(map(len, prefixes), default=0)
-            return self.engine.translate_batch(
-                [source] * len(prefixes), target_prefix=prefixes, max_decoding_length=longest + length, **options
-            )
+            length += max(map(len, prefixes), default=0)
+            # by default the first new token is never the end
+            options = {"target_prefix": prefixes, "min_decoding_length": 0, "max_decoding_length": length, **options}
+            return self.engine.translate_batch([source] * len(prefixes), **options)
         options = {"end_token": self.eos, "include_prompt_in_result": False, **options}
         return self.engine.generate_batch([source + p for p in prefixes], max_length=length, **options)
 

@@ -6,8 +6,8 @@
 
 Pairs come from a file (`pairs=FILE`), or are our own: those written one by one and those composed from the phrase bank.
 Held out are whole element sets unless `split: random` asks for the original's way. The best checkpoint by held-out loss
-is exported for CTranslate2 (int8), which `python -m pipeline.run --writer DIR` writes with. A run that was interrupted
-goes on where it stopped.
+(`keep: last`: the last one) is exported for CTranslate2 (int8), which `python -m pipeline.run --writer DIR` writes
+with. A run that was interrupted goes on where it stopped.
 """
 
 import json
@@ -55,7 +55,8 @@ class WriterSettings(Settings):
     dropout: float | None = Field(0.1, ge=0, lt=1)  # null: as published with `start`
     # how it learns
     epochs: float = Field(1, gt=0)
-    patience: int = 10  # evaluations without a better one before it stops
+    keep: Literal["best", "last"] = "best"  # checkpoint: by held-out loss, or what all epochs end with
+    patience: int = 10  # evaluations without a better one before it stops; `keep: last` never stops early
     batch: int = Field(64, ge=1)  # per process
     accumulate: int = Field(1, ge=1)
     optimizer: Literal["adafactor", "adamw"] = "adafactor"
@@ -98,7 +99,7 @@ def train(settings: WriterSettings) -> Path:
         # padding is masked in the labels (-100), and only as long as its batch needs
         data_collator=DataCollatorForSeq2Seq(tokenizer, model),
         callbacks=[
-            EarlyStoppingCallback(settings.patience),
+            *([EarlyStoppingCallback(settings.patience)] if settings.keep == "best" else []),
             TensorBoardCallback(SummaryWriter(settings.run / "tensorboard")),
         ],
         optimizers=(_optimizer(settings, model), None),
@@ -214,7 +215,7 @@ def _arguments(settings: WriterSettings):
         eval_steps=settings.eval_steps,
         save_steps=settings.eval_steps or 500,
         save_total_limit=2,
-        load_best_model_at_end=True,
+        load_best_model_at_end=settings.keep == "best",
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         logging_steps=50,

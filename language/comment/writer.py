@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 from configs.errors import UserError
 from language.comment.card import check_fingerprints, find_model, fingerprints, read_card
 from language.comment.decoder import Decoder
+from language.comment.fluency import load_words, own_words, stutters
 from language.memory import Memory, opening
 from language.records import Comment, Element, ElementList, find_evidence
 from language.render import end_after_source, render_input, render_plan, render_source
-from language.rules import is_tender, violations
+from language.rules import EMOJI, is_tender, violations
 
-CANDIDATES = 12  # written in one batch, over all plans
+CANDIDATES = 8  # written in one batch, over all plans
 WIDTH = 32  # likeliest next tokens that a beginning is drawn from
-TEMPERATURE = 1.3  # of that draw
-LEEWAY = 0.3  # in mean log probability per token
+TEMPERATURE = 0.8  # of that draw
+LEEWAY = 0.15  # in mean log probability per token
 MOST_TOKENS = 96  # of a comment
 OPEN_RULES = {"emoji", "names nothing", "length", "speech level"}  # a first sentence may still come to keep them
 ROUNDS = 3  # of candidates, while too few of them keep the rules
@@ -24,11 +25,16 @@ ROUNDS = 3  # of candidates, while too few of them keep the rules
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A comment on its way: tokens after those of the plan (`skip`), and their summed log probability."""
+    """A comment on its way: tokens after those of the plan (`skip`), and their summed log probability.
+
+    `sureness` is the least mean log probability of what was written on after a drawn token: a bold beginning may be
+    unlikely, but a model that does not know how to go on from it mixes up its sentences.
+    """
 
     skip: int
     tokens: list[str]
     total: float = 0.0
+    sureness: float = 0.0
 
     @property
     def new(self) -> list[str]:
@@ -63,6 +69,7 @@ class CommentWriter:
             raise UserError(f"the writer {model} has no style {style} (it has: {', '.join(card['styles'][lang])})")
         self.lang, self.style = lang, style
         self.architecture, self.template = card["architecture"], card["template"]
+        self.words = load_words(folder)
         self.decoder = Decoder(folder, self.architecture, card["eos"])
         check_fingerprints(card["fingerprints"], fingerprints(self.decoder.tokenizer, self.template), folder)
 
@@ -100,14 +107,15 @@ class CommentWriter:
         good: dict[str, Comment] = {}
         for _ in range(ROUNDS):
             candidates = self._candidates(elements, rng, max(CANDIDATES, 3 * count))
-            for candidate in rank([c for c in candidates if not violations(c.text, elements, self.style)], rng):
-                good.setdefault(opening(candidate.text), candidate)
+            for draft in rank([d for d in candidates if not self._flaws(self.decoder.text(d.new), elements)], rng):
+                text = self.decoder.text(draft.new)
+                good.setdefault(opening(text), Comment(text, round(draft.score, 4)))
             if sum(not repeats(c.text) for c in good.values()) >= count:
                 break
         return sorted(good.values(), key=lambda c: repeats(c.text))[:count]
 
-    def _candidates(self, elements: ElementList, rng: random.Random, count: int) -> list[Comment]:
-        """For each plan of what to speak of, several beginnings drawn, each written to its end.
+    def _candidates(self, elements: ElementList, rng: random.Random, count: int) -> list["Draft"]:
+        """For each plan of what to speak of, several beginnings drawn, the best quarter written to its end.
 
         CTranslate2's own sampler is seeded once per thread, so its draws depend on what was written before. Here the
         first token of each sentence and of what follows the last is drawn with our seed, the others are the likeliest.
@@ -118,29 +126,51 @@ class CommentWriter:
         starts = [self.decoder.tokens(plan) for plan in dict.fromkeys(rendered)]
         drafts = [Draft(len(start), start) for start in starts]
         drafts = self._written_on(source, self._drawn(source, drafts, WIDTH, -(-count // len(starts)), rng))
-        drafts = rank([d for d in drafts if not self._spoiled(d, elements)], rng)[: -(-count // 3)]
+        drafts = rank([d for d in drafts if not self._spoiled(d, elements)], rng)[: -(-count // 4)]
         done: list[Draft] = []
         while drafts:
-            done += [d for d in drafts if d.tokens[-1] == self.decoder.eos]
-            going = [d for d in drafts if d.tokens[-1] != self.decoder.eos and len(d.new) < MOST_TOKENS]
-            drafts = self._written_on(source, self._drawn(source, going, WIDTH // 2, 1, rng))
-        written = {self.decoder.text(d.new): round(d.score, 4) for d in done}
-        return [Comment(text, score) for text, score in written.items() if text]
+            drawn = self._drawn(source, drafts, WIDTH // 2, 1, rng)
+            done += [d for d in drawn if self._ended(d, elements)]
+            grown = self._written_on(source, [d for d in drawn if not self._ended(d, elements)])
+            done += [d for d in grown if self._ended(d, elements)]
+            drafts = [d for d in grown if not self._ended(d, elements) and len(d.new) < MOST_TOKENS]
+        return done
+
+    def _ended(self, draft: "Draft", elements: ElementList) -> bool:
+        """Whether a comment is whole: the model ended it, or it has come to an emoji and lacks nothing."""
+        last = draft.tokens[-1]
+        if last == self.decoder.eos:
+            return True
+        return bool(EMOJI.search(last)) and not self._flaws(self.decoder.text(draft.new), elements)
 
     def _spoiled(self, draft: "Draft", elements: ElementList) -> bool:
-        text = self.decoder.text(draft.new)
-        return not text or bool({*violations(text, elements, self.style)} - OPEN_RULES)
+        return bool(self._flaws(self.decoder.text(draft.new), elements) - OPEN_RULES)
+
+    def _flaws(self, text: str, elements: ElementList) -> set[str]:
+        """The rules that a text breaks, and what gives a small model's slips away."""
+        if not text:
+            return {"empty"}
+        slips = {"stutters": stutters(text), "new words": self.words and own_words(text, elements) - self.words}
+        return {*violations(text, elements, self.style), *(name for name, hit in slips.items() if hit)}
 
     def _written_on(self, source: list[str], drafts: list["Draft"]) -> list["Draft"]:
         """Each draft with its sentence written to the end."""
         grown = self.decoder.go_on(source, [draft.tokens for draft in drafts])
-        return [Draft(d.skip, tokens, d.total + more) for d, (tokens, more) in zip(drafts, grown, strict=True)]
+        return [
+            replace(
+                d,
+                tokens=tokens,
+                total=d.total + more,
+                sureness=min(d.sureness, more / max(1, len(tokens) - len(d.tokens))),
+            )
+            for d, (tokens, more) in zip(drafts, grown, strict=True)
+        ]
 
     def _drawn(self, source: list[str], drafts: list["Draft"], width: int, each: int, rng: random.Random):
         """Each draft with `each` different next tokens drawn from the `width` likeliest."""
         likely = self.decoder.next_tokens(source, [draft.tokens for draft in drafts], width)
         return [
-            Draft(draft.skip, tokens, draft.total + score)
+            replace(draft, tokens=tokens, total=draft.total + score)
             for draft, options in zip(drafts, likely, strict=True)
             for tokens, score in draw(options, each, rng)
         ]
@@ -193,11 +223,8 @@ def draw(likely: list[tuple[list[str], float]], count: int, rng: random.Random) 
     return sorted(likely, key=key, reverse=True)[:count]
 
 
-def rank(candidates: list, rng: random.Random) -> list:
-    """Comments or drafts by their score: good ones in a drawn order, then the others from the best on.
-
-    Good is what comes within `LEEWAY` of the best score: below that, small models mix up their sentences.
-    """
-    best = max((c.score for c in candidates), default=0)
-    place = lambda c: rng.random() if c.score >= best - LEEWAY else 1 + best - c.score
-    return sorted(candidates, key=place)
+def rank(drafts: list[Draft], rng: random.Random) -> list[Draft]:
+    """Drafts by sureness: those within `LEEWAY` of the best in a drawn order, then the others from the best on."""
+    best = max((d.sureness for d in drafts), default=0)
+    place = lambda d: rng.random() if d.sureness >= best - LEEWAY else 1 + best - d.sureness
+    return sorted(drafts, key=place)

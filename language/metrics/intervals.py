@@ -22,6 +22,6 @@ def of_sacrebleu(name: str, score, times: int) -> dict:
     """The same for a sacrebleu score, which brings its own bootstrap (mean and half width)."""
     found = {name: score.score / 100}
     if times:
-        middle, half = score._mean / 100, score._ci / 100
+        middle, half = float(score._mean) / 100, float(score._ci) / 100
         found[f"{name}_interval"] = [round(middle - half, 4), round(middle + half, 4)]
     return found
