@@ -102,11 +102,15 @@ def violations(text: str, elements: ElementList, style: str = "polite") -> list[
 def _naming(text: str, elements: ElementList) -> dict[str, bool]:
     """Rules on which things a comment names."""
     own, low = [e.name.casefold() for e in elements.of_kind("object")], text.casefold()
-    named = [span.element for span in find_evidence(text, elements)]
+    spans = find_evidence(text, elements)
+    named, beside = [span.element for span in spans], text
+    for span in reversed(spans):
+        beside = beside[: span.start] + beside[span.end :]
     strangers = (m.group().casefold() for m in thing_names(elements.lang).finditer(text))
     return {
         "names nothing": bool(own) and not any(_named(name, low, elements.lang) for name in own),
         "names what is not there": any(not any(_same(word, name) for name in own) for word in strangers),
+        "another language": elements.lang == "en" and bool(re.search("[가-힣]", beside)),
         "repeats itself": elements.lang == "ko" and len(named) > len(set(named)),
     }
 

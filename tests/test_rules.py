@@ -48,6 +48,7 @@ def test_every_mistake_in_a_rule_file_is_reported_at_once(tmp_path):
         ("en", "sad, hat", "polite", "That hat looks like so much fun 🤍", "mood"),
         ("en", "sad, hat", "casual", "Lol that hat has seen things 🤍", "not gentle"),
         ("en", "happy, hat", "casual", "That damn hat again 😎", "banned word"),
+        ("en", "happy, hat", "polite", "What a hat, 정말 멋져요 😊", "another language"),
         ("en", "happy, hat", "polite", "A hat. A smile. A whole story. 😊", "sentences"),
     ],
 )

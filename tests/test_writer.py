@@ -14,9 +14,9 @@ from language.comment import CommentWriter, corpus
 from language.comment.card import POCKET
 from language.comment.corpus.bank import name_in
 from language.comment.decoder import hidden_modules
-from language.comment.writer import plans
+from language.comment.writer import Draft, plans
 from language.memory import Memory, opening
-from language.records import Comment, ElementList, find_evidence
+from language.records import ElementList, find_evidence
 from language.render import render_plan, render_target
 from language.rules import EMOJI, violations
 from language.tokenizer import train_tokenizer
@@ -119,7 +119,7 @@ def test_unknown_words_and_long_lists_still_get_a_comment(writer):
 
 def test_the_phrase_bank_answers_where_the_model_cannot_and_says_so(writer, monkeypatch):
     assert {c.source for c in writer.write("기쁨, 케이크", count=3)} == {"model"}
-    monkeypatch.setattr(writer, "_candidates", lambda *_: [Comment("어디서 사셨어요? 😊", -0.1)])
+    monkeypatch.setattr(writer, "_candidates", lambda *_: [Draft(0, writer.decoder.tokens("어디서 사셨어요? 😊"))])
     for text in ("기쁨, 케이크", "슬픔", "벚꽃, 모자", ""):
         comments, elements = writer.write(text, count=3), ElementList.parse(text)
         assert {c.source for c in comments} == {"phrase bank"} and len({opening(c.text) for c in comments}) == 3
@@ -202,7 +202,9 @@ def test_broken_folders_are_refused(tmp_path):
             CommentWriter(str(folder))
     (folder / "writer.json").write_text(json.dumps(card))
     text = (folder / "tokenizer.json").read_text("utf-8")
-    (folder / "tokenizer.json").write_text(text.replace('"unk_token":"<unk>"', '"unk_token":"</s>"'), "utf-8")
+    other = json.loads(text)
+    other["model"]["merges"] = other["model"]["merges"][:-3000]
+    (folder / "tokenizer.json").write_text(json.dumps(other), "utf-8")
     with pytest.raises(UserError, match="another tokenizer"):
         CommentWriter(str(folder))
     (folder / "tokenizer.json").write_text(text, "utf-8")

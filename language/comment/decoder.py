@@ -10,7 +10,7 @@ from configs.errors import UserError
 LEAST_PROBABILITY = 0.002  # of a next token
 THREADS = 2
 MAX_TOKENS = 64  # of a sentence
-MARKS = (".", "!", "~", "…")  # that end a sentence, each a token of its own
+MARKS = (".", "!", "~", "…")  # that end a sentence; in our tokenizer each is a token of its own
 
 
 class Decoder:
@@ -35,14 +35,16 @@ class Decoder:
         except Exception as error:  # both raise plain Exceptions for damaged files
             raise UserError(f"the writer in {folder} is damaged ({str(error).splitlines()[0][:120]})") from None
         self.is_t5, self.eos = architecture == "t5", eos
+        self.marks = [mark for mark in MARKS if self.tokenizer.token_to_id(mark) is not None]
 
     def tokens(self, text: str) -> list[str]:
         """Tokens of a text, no `</s>` at its end."""
         return self.tokenizer.encode(text, add_special_tokens=False).tokens
 
     def text(self, tokens: list[str]) -> str:
-        """The text of tokens."""
-        return self.tokenizer.decode([self.tokenizer.token_to_id(token) for token in tokens]).strip()
+        """The text of tokens; published models have more embeddings than their tokenizers have tokens."""
+        ids = (self.tokenizer.token_to_id(token) for token in tokens)
+        return self.tokenizer.decode([number for number in ids if number is not None]).strip()
 
     def next_tokens(
         self, source: list[str], prefixes: list[list[str]], width: int
@@ -68,7 +70,7 @@ class Decoder:
     def go_on(self, source: list[str], prefixes: list[list[str]]) -> list[tuple[list[str], float]]:
         """Each prefix written on, always the likeliest token, through the next mark that ends a sentence or the end
         token: (longer prefix, log probability)."""
-        stops = {"end_token": [self.eos, *MARKS], "return_end_token": True}
+        stops = {"end_token": [self.eos, *self.marks], "return_end_token": True}
         jobs = self._submit(source, prefixes, MAX_TOKENS, **stops)
         found = [self._hypotheses(prefix, job.result())[0] for prefix, job in zip(prefixes, jobs, strict=True)]
         return [(prefix + new, score) for prefix, (new, score) in zip(prefixes, found, strict=True)]

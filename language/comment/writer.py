@@ -20,7 +20,7 @@ TEMPERATURE = 0.8  # of that draw
 LEEWAY = 0.15  # in mean log probability per token
 MOST_TOKENS = 96  # of a comment
 OPEN_RULES = {"emoji", "names nothing", "length", "speech level"}  # a first sentence may still come to keep them
-ROUNDS = 3  # of candidates, while too few of them keep the rules
+ROUNDS = 6  # of candidates, while too few of them keep the rules
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ class Bleu(evaluate.Metric):
         )
 
     def _compute(self, predictions, references, bootstrap=0):
-        char, word = BLEU(tokenize="char"), BLEU(tokenize="none")
+        char, word = BLEU(tokenize="char", force=True), BLEU(tokenize="none", force=True)
         cut = lambda text: " ".join(korean.words(text))
         times = bootstrap or 1
         by_char = char.corpus_score(predictions, korean.streams(references), n_bootstrap=times)

@@ -8,6 +8,15 @@ from language.metrics import korean
 from language.metrics.intervals import of_sacrebleu
 
 
+class _Chrf(CHRF):
+    """Resamples without any n-gram in common come as another type of number, and sacrebleu cannot average both."""
+
+    def _compute_score_from_stats(self, stats):
+        score = super()._compute_score_from_stats(stats)
+        score.score = float(score.score)
+        return score
+
+
 class Chrf(evaluate.Metric):
     """`chrf`, 0..1."""
 
@@ -22,6 +31,6 @@ class Chrf(evaluate.Metric):
         )
 
     def _compute(self, predictions, references, bootstrap=0):
-        chrf = CHRF()
+        chrf = _Chrf()
         score = chrf.corpus_score(predictions, korean.streams(references), n_bootstrap=bootstrap or 1)
         return {**of_sacrebleu("chrf", score, bootstrap), "chrf_signature": str(chrf.get_signature())}

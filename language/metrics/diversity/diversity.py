@@ -27,7 +27,7 @@ class Diversity(evaluate.Metric):
         share = lambda items: len(set(items)) / max(1, len(items))
         grams = lambda n: [tuple(w[i : i + n]) for w in words for i in range(len(w) - n + 1)]
         sample = random.Random(0).sample(predictions, min(SAMPLE, len(predictions)))
-        bleu = BLEU(tokenize="char", effective_order=True)
+        bleu = BLEU(tokenize="char", effective_order=True, force=True)
         alike = [
             bleu.sentence_score(text, sample[:place] + sample[place + 1 :]).score / 100
             for place, text in enumerate(sample)
