@@ -112,6 +112,19 @@ def test_every_preset_trains_resumes_and_writes(preset, tmp_path, pairs_file, pu
     assert len(Run.load(run).write([Pair("모자", "가")], DecodeSettings(max_new_tokens=8))) == 1
 
 
+@pytest.mark.parametrize(("keep", "steps"), [("best", 4), ("last", 12)])
+def test_the_last_checkpoint_is_kept_where_asked_for(tmp_path, pairs_file, keep, steps):
+    """With steps so large that the loss only grows, `best` stops early and `last` goes through."""
+    given = [f"pairs={pairs_file}", *SMALL, "batch=16", "held_out_share=0.2", "eval_steps=2", "warmup_steps=0"]
+    settings = settings_of("t5_pocket", tmp_path, *given, "epochs=4", "lr=100", "patience=1", f"keep={keep}")
+    train(settings)
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert history["global_step"] == steps
+    last = max((tmp_path / "checkpoints").iterdir(), key=lambda folder: int(folder.name.split("-")[1]))
+    same = (last / "model.safetensors").read_bytes() == (tmp_path / "best/model.safetensors").read_bytes()
+    assert same == (keep == "last")
+
+
 def test_dropout_is_really_in_force(tmp_path, published):
     """The original set it on a loaded config, which changes nothing."""
     tokenizer = for_training(published / "tokenizer.json")
