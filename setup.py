@@ -23,7 +23,7 @@ setup(
     ),
     # weights, fonts, label packs and settings travel inside their packages
     package_data={
-        "configs": ["*.yaml", "*/*.yaml"],
+        "configs": ["*.yaml", "*/*.yaml", "*/*.csv", "*/*/*.yaml", "*/*/*.json"],
         "detection": ["label_packs/*.json", *(f"*/{kind}" for kind in DATA)],
         "language": ["*.json", "metrics/*/*.py", "comment/*.md", *(f"comment/*/{kind}" for kind in DATA)],
         "pipeline": ["fonts/*.ttf", "fonts/*.txt"],
@@ -60,11 +60,14 @@ setup(
             "rouge-score>=0.1.2",
             "nltk>=3.9",
         ],
-        "datagen": ["openai>=2.0", "pydantic>=2.7", "pyyaml>=6.0"],
+        # a model on this machine needs `train`, too
+        "datagen": ["openai>=2.0", "google-genai>=1.40", "llguidance>=1.2", "pydantic>=2.7", "pyyaml>=6.0"],
         "app": ["fastapi>=0.115", "uvicorn>=0.30", "gradio>=5.0"],
         "scale": ["ray[data]>=2.40"],
         "dev": [
             "pytest>=8.0",
+            "fastapi>=0.115",
+            "uvicorn>=0.30",
             "nbclient>=0.10",
             "nbformat>=5.10",
             "ipykernel>=6.29",

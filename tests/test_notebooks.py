@@ -9,7 +9,11 @@ from nbclient import NotebookClient
 from tests.conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-WRITES = {"03_comment_models": "runs/gpt2/figures.json", "04_compare": "compared-loss.png"}
+WRITES = {
+    "03_comment_models": "runs/gpt2/figures.json",
+    "04_compare": "compared-loss.png",
+    "05_data_generation": "sft/train.jsonl",
+}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

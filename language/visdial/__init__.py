@@ -1,0 +1,1 @@
+"""Visual dialog: questions and answers about one photo."""
