@@ -150,6 +150,7 @@ def looks(count=2000, seed=0):
     return verify.Looks(scores, read, right, rng.integers(0, 5, count), ~right, 1000)
 
 
+@pytest.mark.slow
 def test_a_second_look_tells_faces_from_what_looks_like_them():
     seen, unseen = looks(), looks(seed=1)
     verifier = verify.fit(seen, most_false=0.1)

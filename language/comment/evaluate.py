@@ -86,7 +86,7 @@ class Run:
         return {
             "architecture": self.settings["architecture"],
             "template": self.settings["template"],
-            "start": self.settings["start"],
+            "start": self.settings["start"] and "/".join(Path(self.settings["start"]).parts[-2:]),
             "parameters": data["parameters"],
             "bytes": weights.stat().st_size,
             "train_pairs": data["train_pairs"],

@@ -291,7 +291,8 @@ class Journal:
     def first_try(self) -> float | None:
         """Share of requests whose first reply was right; None where there are no replies."""
         return self._one(
-            "SELECT avg(status = 'ok') FROM attempts WHERE round = 1 AND number = 1 AND status IN ('ok', 'invalid')"
+            "SELECT avg(status = 'ok') FROM attempts WHERE round = 1 AND number = 1 AND status IN ('ok', 'invalid') "
+            "AND root IN (SELECT hash FROM items WHERE current)"
         )
 
     def rows(self, state: str) -> Iterator[dict]:
