@@ -18,7 +18,7 @@ from typing import Literal
 from pydantic import Field
 
 from configs.errors import UserError, exit_with
-from configs.load import Settings, settings_command
+from configs.load import settings_command
 from language.comment import corpus
 from language.comment.card import fingerprints
 from language.comment.data import encode, load_pairs, repeated, token_rows
@@ -29,14 +29,14 @@ from language.comment.pairs import Split, leaks, split_pairs
 from language.records import Pair, write_jsonl
 from language.render import PLAN_ENDS
 from language.tokenizer import train_tokenizer
+from language.training import LearningSettings, callbacks, last_checkpoint, training_arguments, write_json
 
 
-class WriterSettings(Settings):
+class WriterSettings(LearningSettings):
     """Settings of one run."""
 
     architecture: Literal["t5", "gpt2"] = "t5"
     template: Literal["planned", "plain", "original"] = "planned"  # see language/render.py
-    run: Path
     # what it learns from
     pairs: Path | None = None  # a file of pairs; our own corpus where absent
     exclude: Path | None = None  # a list of keys in `pairs` that are never read: a test set
@@ -54,37 +54,29 @@ class WriterSettings(Settings):
     encoder_layers: int = 4  # of T5
     decoder_layers: int = 4
     dropout: float | None = Field(0.1, ge=0, lt=1)  # null: as published with `start`
-    # how it learns
-    epochs: float = Field(1, gt=0)
-    keep: Literal["best", "last"] = "best"  # checkpoint: by held-out loss, or what all epochs end with
-    patience: int = 10  # evaluations without a better one before it stops; `keep: last` never stops early
-    batch: int = Field(64, ge=1)  # per process
-    accumulate: int = Field(1, ge=1)
+    # how it learns, where it differs from other trainers
     optimizer: Literal["adafactor", "adamw"] = "adafactor"
     lr: float = Field(2.5e-2, gt=0)  # Adafactor: relative to the size of each weight matrix
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_steps: int = 300
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     by_length: bool = True  # batches of like lengths
-    eval_steps: int | None = 500  # null: every epoch
-    seed: int = 0
+    eval_steps: int | None = 500
     export: Path | None = None  # folder for the CTranslate2 model
 
 
 def train(settings: WriterSettings) -> Path:
     """Run one training; returns the folder of the best checkpoint in transformers' format."""
-    from torch.utils.tensorboard import SummaryWriter
-    from transformers import DataCollatorForSeq2Seq, EarlyStoppingCallback, Trainer, set_seed
-    from transformers.integrations import TensorBoardCallback
-    from transformers.trainer_utils import get_last_checkpoint
+    from transformers import DataCollatorForSeq2Seq, Trainer, set_seed
 
     pairs = load_pairs(settings.pairs, settings.exclude, settings.composed, settings.seed)
     split = split_pairs(pairs, settings.held_out_share, settings.seed, settings.split)
     if not split.held_out:
         raise UserError(f"held_out_share {settings.held_out_share} of {len(pairs)} pairs holds none out")
-    arguments = _arguments(settings)
+    arguments = training_arguments(
+        settings,
+        train_sampling_strategy="group_by_length" if settings.by_length else "random",
+        average_tokens_across_devices=False,  # it doubles T5's loss on two processes
+    )
     with arguments.main_process_first(local=False):
         tokenizer = _tokenizer(settings, split.train)
     set_seed(settings.seed)
@@ -99,19 +91,15 @@ def train(settings: WriterSettings) -> Path:
         eval_dataset=coded(split.held_out),
         # padding is masked in the labels (-100), and only as long as its batch needs
         data_collator=DataCollatorForSeq2Seq(tokenizer, model),
-        callbacks=[
-            *([EarlyStoppingCallback(settings.patience)] if settings.keep == "best" else []),
-            TensorBoardCallback(SummaryWriter(settings.run / "tensorboard")),
-        ],
+        callbacks=callbacks(settings),
         optimizers=(_optimizer(settings, model), None),
     )
     figures = _about(split, tokenizer, settings, model)
     if trainer.is_world_process_zero():
         write_jsonl(split.train, settings.run / "train.jsonl")  # for leak reports against any later test set
-        _write_json(settings.run / "data.json", figures)
+        write_json(settings.run / "data.json", figures)
         print(json.dumps(figures, ensure_ascii=False))
-    checkpoints = settings.run / "checkpoints"
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
+    trainer.train(resume_from_checkpoint=last_checkpoint(settings))
     best = settings.run / "best"
     trainer.save_model(str(best))
     if trainer.is_world_process_zero():
@@ -126,7 +114,7 @@ def _finish(settings: WriterSettings, trainer, tokenizer, split: Split, figures:
     rows = token_rows(split.held_out, tokenizer, settings.architecture, settings.template)
     characters = sum(len(p.comment) for p in split.held_out)
     bits = sum(nats(trainer.model, rows, tokenizer.pad_token_id)) / characters / log(2)
-    _write_json(
+    write_json(
         settings.run / "figures.json", {**figures, "bits_per_character": bits, "steps": trainer.state.global_step}
     )
     if settings.export:
@@ -168,12 +156,6 @@ def _about(split: Split, tokenizer, settings: WriterSettings, model) -> dict:
     }
 
 
-def _write_json(file: Path, content: dict) -> None:
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    part.replace(file)
-
-
 def _styles(pairs: list[Pair]) -> dict[str, list[str]]:
     """language -> the styles it was taught in."""
     found = {(p.lang, p.style) for p in pairs}
@@ -192,41 +174,6 @@ def _optimizer(settings: WriterSettings, model):
     from torch.optim import AdamW
 
     return AdamW(model.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=settings.weight_decay)
-
-
-def _arguments(settings: WriterSettings):
-    import torch
-    from transformers import TrainingArguments
-
-    when = "steps" if settings.eval_steps else "epoch"
-    return TrainingArguments(
-        output_dir=str(settings.run / "checkpoints"),
-        num_train_epochs=settings.epochs,
-        learning_rate=settings.lr,
-        per_device_train_batch_size=settings.batch,
-        per_device_eval_batch_size=settings.batch,
-        gradient_accumulation_steps=settings.accumulate,
-        lr_scheduler_type=settings.schedule,
-        warmup_steps=settings.warmup_steps,
-        max_grad_norm=settings.max_grad_norm,
-        bf16=settings.precision == "bf16",
-        fp16=settings.precision == "fp16",
-        use_cpu=not torch.accelerator.is_available(),
-        train_sampling_strategy="group_by_length" if settings.by_length else "random",
-        eval_strategy=when,
-        save_strategy=when,
-        eval_steps=settings.eval_steps,
-        save_steps=settings.eval_steps or 500,
-        save_total_limit=2,
-        load_best_model_at_end=settings.keep == "best",
-        metric_for_best_model="eval_loss",
-        greater_is_better=False,
-        logging_steps=50,
-        report_to=[],  # TensorBoard's writer is given as a callback, with its folder
-        seed=settings.seed,
-        average_tokens_across_devices=False,  # it doubles T5's loss on two processes
-        dataloader_pin_memory=False,
-    )
 
 
 main = settings_command("language.comment.train", __doc__, WriterSettings, train)

@@ -1,0 +1,89 @@
+"""What all trainers on Hugging Face's Trainer share: how they learn, its arguments, resuming, files of a run."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from configs.load import Settings
+
+
+class LearningSettings(Settings):
+    """How a model learns; each trainer adds what it learns from."""
+
+    run: Path
+    epochs: float = Field(1, gt=0)
+    keep: Literal["best", "last"] = "best"  # checkpoint: by held-out loss, or what all epochs end with
+    patience: int = 10  # evaluations without a better one before it stops; `keep: last` never stops early
+    batch: int = Field(64, ge=1)  # per process
+    accumulate: int = Field(1, ge=1)
+    lr: float = Field(5e-5, gt=0)
+    schedule: Literal["cosine", "linear", "constant"] = "linear"
+    warmup_steps: int = 0
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    eval_steps: int | None = None  # null: every epoch
+    seed: int = 0
+
+
+def training_arguments(settings: LearningSettings, **more):
+    """`transformers.TrainingArguments` of the settings; `more` are arguments of one trainer only."""
+    import torch
+    from transformers import TrainingArguments
+
+    when = "steps" if settings.eval_steps else "epoch"
+    common = {
+        "output_dir": str(settings.run / "checkpoints"),
+        "num_train_epochs": settings.epochs,
+        "learning_rate": settings.lr,
+        "per_device_train_batch_size": settings.batch,
+        "per_device_eval_batch_size": settings.batch,
+        "gradient_accumulation_steps": settings.accumulate,
+        "lr_scheduler_type": settings.schedule,
+        "warmup_steps": settings.warmup_steps,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "bf16": settings.precision == "bf16",
+        "fp16": settings.precision == "fp16",
+        "use_cpu": not torch.accelerator.is_available(),
+        "eval_strategy": when,
+        "save_strategy": when,
+        "eval_steps": settings.eval_steps,
+        "save_steps": settings.eval_steps or 500,
+        "save_total_limit": 2,
+        "load_best_model_at_end": settings.keep == "best",
+        "metric_for_best_model": "eval_loss",
+        "greater_is_better": False,
+        "logging_steps": 50,
+        "report_to": [],  # TensorBoard's writer is given as a callback, with its folder
+        "seed": settings.seed,
+        "dataloader_pin_memory": False,
+    }
+    return TrainingArguments(**{**common, **more})
+
+
+def callbacks(settings: LearningSettings) -> list:
+    """Early stopping where the best checkpoint is kept, and TensorBoard in `<run>/tensorboard`."""
+    from torch.utils.tensorboard import SummaryWriter
+    from transformers import EarlyStoppingCallback
+    from transformers.integrations import TensorBoardCallback
+
+    stopping = [EarlyStoppingCallback(settings.patience)] if settings.keep == "best" else []
+    return [*stopping, TensorBoardCallback(SummaryWriter(settings.run / "tensorboard"))]
+
+
+def last_checkpoint(settings: LearningSettings) -> str | None:
+    """The checkpoint that an interrupted run goes on from."""
+    from transformers.trainer_utils import get_last_checkpoint
+
+    folder = settings.run / "checkpoints"
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+
+
+def write_json(file: Path, content: object) -> None:
+    """Write it whole or not at all."""
+    part = file.with_name(f"{file.name}.part")
+    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    part.replace(file)
