@@ -72,7 +72,7 @@ class VisdialJob:
         self.prompt = load_prompt(settings.prompt, self._lint)
         self.rules = rules_version(self.prompt)
         self.template = "\n".join(message["content"] for message in self._messages(""))
-        self.dialogs = read_dialogs(settings.dialogs)
+        self.dialogs = read_dialogs(settings.dialogs, options=False)
         self.photos = _photos_by_id(settings.photos) if settings.photos else {}
 
     def items(self) -> Iterator[Item]:
