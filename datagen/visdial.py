@@ -10,7 +10,6 @@ what is asked: a guard looks at every prompt and stops the job where it is.
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,9 +27,9 @@ from language.llm.journal import Item, Journal
 from language.llm.records import Request
 from language.llm.validate import parse
 from language.visdial.dialogs import Dialog, conversation, guard, read_dialogs
+from language.visdial.photos import photos_by_id
 
 MARKUP = re.compile(r"[<>\n]|\b[QA]:")
-NUMBERED = re.compile(r"(\d+)\.jpe?g$", re.IGNORECASE)  # COCO_train2014_000000000009.jpg, VisualDialog_val2018_….jpg
 LETTERS = 12  # most characters of a word, for the bounds of the reply's schema
 
 
@@ -73,7 +72,7 @@ class VisdialJob:
         self.rules = rules_version(self.prompt)
         self.template = "\n".join(message["content"] for message in self._messages(""))
         self.dialogs = read_dialogs(settings.dialogs, options=False)
-        self.photos = _photos_by_id(settings.photos) if settings.photos else {}
+        self.photos = photos_by_id(settings.photos) if settings.photos else {}
 
     def items(self) -> Iterator[Item]:
         for dialog in self.dialogs:
@@ -219,23 +218,6 @@ def _gold_row(row: dict, gold: dict[str, str | None]) -> dict:
 
 def _plain(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.lower()))
-
-
-def _photos_by_id(folder: Path) -> dict[int, Path]:
-    """The JPEGs in a folder and all within, by the number at the end of their names.
-
-    Raises:
-        UserError: there is no such folder.
-    """
-    if not folder.is_dir():
-        raise UserError(f"no folder of photos: {folder}")
-    found: dict[int, Path] = {}
-    for place, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            if number := NUMBERED.search(name):
-                found.setdefault(int(number[1]), Path(place) / name)
-    return found
 
 
 def _jpeg_problem(data: bytes) -> str:

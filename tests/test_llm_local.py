@@ -163,7 +163,7 @@ def test_requests_that_cannot_be_asked_fail_alone(provider):
     ],
 )
 def test_models_that_cannot_be_used(folder, tmp_path, monkeypatch, model, fields, message):
-    monkeypatch.setattr("language.llm.local._device", lambda: "cpu")
+    monkeypatch.setattr("language.llm.local.best_device", lambda: "cpu")
     if model == "mute":
         save_model(tmp_path / "mute", "qwen2", None)
     with pytest.raises(UserError, match=message) as caught:

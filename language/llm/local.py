@@ -1,20 +1,18 @@
 """A model on this machine by `transformers`: requests that wait at the same time are generated together."""
 
-import os
 import queue
 import threading
 from concurrent.futures import Future
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig, LogitsProcessorList
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LogitsProcessorList
 
 from configs.errors import UserError
+from language.devices import QUANTIZED, best_device, loading_options
 from language.llm.draw import Draw, Grammars
 from language.llm.records import RejectedError, Reply, Request
 from language.llm.settings import ModelSettings
 
-TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-QUANTIZED = ("8bit", "4bit")  # placed on the GPU while they load
 GATHER_S = 0.05  # how long a batch waits for the requests that are sent together with its first one
 
 
@@ -22,7 +20,7 @@ class LocalProvider:
     """One model; a thread of its own takes the waiting requests batch by batch."""
 
     def __init__(self, settings: ModelSettings) -> None:
-        self.device = _device()
+        self.device = best_device()
         self.tokenizer, self.model = load(settings, self.device)
         self.batch, self.penalty = settings.batch, settings.repetition_penalty
         self.constrained = settings.structured == "json_schema"
@@ -149,7 +147,7 @@ def load(settings: ModelSettings, device: str):
     name = settings.model
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
-        model = AutoModelForCausalLM.from_pretrained(name, **_precision(settings.precision, device)).eval()
+        model = AutoModelForCausalLM.from_pretrained(name, **loading_options(settings.precision, device)).eval()
     except (OSError, ValueError) as error:
         raise UserError(f"cannot load the model {name}: {' '.join(str(error).split())[:300]}") from error
     if not tokenizer.chat_template:
@@ -157,28 +155,6 @@ def load(settings: ModelSettings, device: str):
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer, model if settings.precision in QUANTIZED else model.to(device)
-
-
-def _precision(precision: str, device: str) -> dict:
-    if precision in QUANTIZED:
-        if device != "cuda":
-            raise UserError(f"precision={precision} needs an NVIDIA GPU; without one, fp32 or bf16 works")
-        quantized = BitsAndBytesConfig(
-            load_in_8bit=precision == "8bit",
-            load_in_4bit=precision == "4bit",
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_compute_dtype=torch.float16,
-        )
-        return {"quantization_config": quantized, "device_map": {"": 0}}
-    if precision == "auto":
-        precision = "fp32" if device == "cpu" else "fp16"
-    return {"dtype": TYPES[precision]}
-
-
-def _device() -> str:
-    if os.environ.get("CUDA_VISIBLE_DEVICES") != "" and torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _ends(tokenizer, model) -> list[int]:
