@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from configs.errors import UserError, exit_with
+from configs.errors import exit_with
 from datagen.jobs import JobSettings, job_command
 from datagen.prompts import Example, Prompt, load_prompt, object_of_texts, rules_version
 from datagen.tables import whole_file, write_jsonl
