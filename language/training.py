@@ -1,12 +1,18 @@
 """What all trainers on Hugging Face's Trainer share: how they learn, its arguments, resuming, files of a run."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import yaml
 from pydantic import Field
 
+from configs.errors import UserError
 from configs.load import Settings
+
+MAY_CHANGE = {"run", "epochs", "patience"}  # settings with which a run can go on
 
 
 class LearningSettings(Settings):
@@ -80,6 +86,43 @@ def last_checkpoint(settings: LearningSettings) -> str | None:
 
     folder = settings.run / "checkpoints"
     return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+
+
+def check_run(settings: LearningSettings) -> None:
+    """Refuse a run folder in which other settings have trained: it would go on from weights that are not its own.
+
+    Raises:
+        UserError: names the settings that differ.
+    """
+    saved = settings.run / "settings.yaml"
+    if not saved.exists() or not (settings.run / "checkpoints").exists():
+        return
+    old, new = yaml.safe_load(saved.read_text("utf-8")), settings.model_dump(mode="json")
+    if other := sorted(key for key in {*old, *new} - MAY_CHANGE if old.get(key) != new.get(key)):
+        given = "; ".join(f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in other)
+        raise UserError(f"{settings.run} holds a run with other settings ({given}); give another run=FOLDER")
+
+
+@contextmanager
+def memory_advice(settings: LearningSettings, *also: str) -> Iterator[None]:
+    """Turn an accelerator's out-of-memory error into one line that names the settings to lower.
+
+    Args:
+        also: names of further settings that decide how much memory a step takes.
+
+    Raises:
+        UserError: the accelerator is out of memory.
+    """
+    from torch import OutOfMemoryError
+
+    try:
+        yield
+    except OutOfMemoryError as error:
+        lower = ", ".join(f"{name} (now {getattr(settings, name)})" for name in ("batch", *also))
+        raise UserError(
+            f"the accelerator is out of memory; lower {lower}, raise accumulate to keep the batch that it learns from, "
+            f"or set precision=bf16 (now {settings.precision}): {str(error).splitlines()[0][:120]}"
+        ) from None
 
 
 def write_json(file: Path, content: object) -> None:
