@@ -29,7 +29,14 @@ from language.comment.pairs import Split, leaks, split_pairs
 from language.records import Pair, write_jsonl
 from language.render import PLAN_ENDS
 from language.tokenizer import train_tokenizer
-from language.training import LearningSettings, callbacks, last_checkpoint, training_arguments, write_json
+from language.training import (
+    LearningSettings,
+    callbacks,
+    last_checkpoint,
+    memory_advice,
+    training_arguments,
+    write_json,
+)
 
 
 class WriterSettings(LearningSettings):
@@ -99,7 +106,8 @@ def train(settings: WriterSettings) -> Path:
         write_jsonl(split.train, settings.run / "train.jsonl")  # for leak reports against any later test set
         write_json(settings.run / "data.json", figures)
         print(json.dumps(figures, ensure_ascii=False))
-    trainer.train(resume_from_checkpoint=last_checkpoint(settings))
+    with memory_advice(settings, "max_tokens"):
+        trainer.train(resume_from_checkpoint=last_checkpoint(settings))
     best = settings.run / "best"
     trainer.save_model(str(best))
     if trainer.is_world_process_zero():
