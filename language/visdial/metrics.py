@@ -4,7 +4,7 @@
     metric.observe(scores, gold)  # as often as there are batches
     metric.retrieve()  # {"r@1": …, "mrr": …, "mean": …, "rows": …}
 
-Definitions and interface follow the challenge's starter code (github.com/batra-mlp-lab/visdial-challenge-starter-pytorch,
+Definitions and interface follow the challenge's starter code (batra-mlp-lab/visdial-challenge-starter-pytorch on GitHub,
 `visdialch/metrics.py`). Higher scores are better.
 
 Ties: a figure is its expectation over all orders of options with the same score (McSherry and Najork 2008, "Computing

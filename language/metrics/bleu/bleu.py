@@ -1,4 +1,4 @@
-"""Corpus BLEU over characters and over Kiwi's words (sacrebleu), with signatures."""
+"""Corpus BLEU over characters and over words (sacrebleu; Kiwi's words, or 13a for English), with signatures."""
 
 import datasets
 import evaluate
@@ -21,9 +21,10 @@ class Bleu(evaluate.Metric):
             ),
         )
 
-    def _compute(self, predictions, references, bootstrap=0):
-        char, word = BLEU(tokenize="char", force=True), BLEU(tokenize="none", force=True)
-        cut = lambda text: " ".join(korean.words(text))
+    def _compute(self, predictions, references, bootstrap=0, lang="ko"):
+        english = lang == "en"
+        char, word = BLEU(tokenize="char", force=True), BLEU(tokenize="13a" if english else "none", force=True)
+        cut = lambda text: text if english else " ".join(korean.words(text))
         times = bootstrap or 1
         by_char = char.corpus_score(predictions, korean.streams(references), n_bootstrap=times)
         cut_references = [[cut(text) for text in texts] for texts in references]

@@ -1,4 +1,4 @@
-"""ROUGE-1, -2 and -L over Kiwi's words; the default tokenizer drops every Korean letter."""
+"""ROUGE-1, -2 and -L over Kiwi's words (the default tokenizer drops every Korean letter), or over English words."""
 
 import datasets
 import evaluate
@@ -16,7 +16,10 @@ class _Words:
 
 
 class Rouge(evaluate.Metric):
-    """Means over predictions of F, precision and recall, each against the reference that it is most like."""
+    """Means over predictions of F, precision and recall, each against the reference that it is most like.
+
+    `lang="en"` takes rouge_score's own tokenizer, without stemming: Kiwi cuts English words in the middle.
+    """
 
     def _info(self):
         return evaluate.MetricInfo(
@@ -28,8 +31,8 @@ class Rouge(evaluate.Metric):
             ),
         )
 
-    def _compute(self, predictions, references, bootstrap=0):
-        scorer = RougeScorer(KINDS, tokenizer=_Words())
+    def _compute(self, predictions, references, bootstrap=0, lang="ko"):
+        scorer = RougeScorer(KINDS, tokenizer=None if lang == "en" else _Words())
         scores = [
             scorer.score_multi(targets=texts, prediction=text)
             for text, texts in zip(predictions, references, strict=True)
@@ -39,4 +42,4 @@ class Rouge(evaluate.Metric):
             found |= with_interval(kind, [s[kind].fmeasure for s in scores], bootstrap)
             found[f"{kind}_precision"] = float(np.mean([s[kind].precision for s in scores]))
             found[f"{kind}_recall"] = float(np.mean([s[kind].recall for s in scores]))
-        return {**found, "rouge_tokenizer": korean.version()}
+        return {**found, "rouge_tokenizer": "rouge_score" if lang == "en" else korean.version()}
