@@ -17,8 +17,17 @@ class UnreadablePhoto(ValueError):
     """A file that is missing or no whole picture; the message is one line and begins with the path."""
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """Any picture as RGB: EXIF orientation applied, first frame, transparency on white."""
+    image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
 def open_rgb(path: str | Path) -> Image.Image:
-    """The photo as upright RGB: EXIF orientation applied, first frame, transparency on white.
+    """The photo, upright and RGB; a large JPEG is decoded at a reduced scale.
 
     Raises:
         UnreadablePhoto: missing, not a picture, truncated or too large.
@@ -30,11 +39,7 @@ def open_rgb(path: str | Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.draft("RGB", (MAX_SIDE, MAX_SIDE))  # a 12-megapixel JPEG opens several times faster
-            image = ImageOps.exif_transpose(image)
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return image.convert("RGB")
+            return upright(image)
     except FileNotFoundError:
         raise UnreadablePhoto(f"{path} does not exist") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
