@@ -48,6 +48,7 @@ setup(
             "transformers>=5.0",
             "datasets>=3.0",
             "accelerate>=1.0",
+            "peft>=0.17",
             "onnx>=1.16",
             "onnxslim>=0.1.40",
             "matplotlib>=3.8",
@@ -60,6 +61,7 @@ setup(
             "rouge-score>=0.1.2",
             "nltk>=3.9",
         ],
+        "gpu": ["bitsandbytes>=0.46"],  # 4-bit weights and 8-bit AdamW on an NVIDIA GPU
         # a model on this machine needs `train`, too
         "datagen": ["openai>=2.0", "google-genai>=1.40", "llguidance>=1.2", "pydantic>=2.7", "pyyaml>=6.0"],
         "app": ["fastapi>=0.115", "uvicorn>=0.30", "gradio>=5.0"],

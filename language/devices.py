@@ -33,9 +33,9 @@ def loading_options(precision: str, device: str, half: str = "fp16") -> dict:
         from transformers.utils import is_bitsandbytes_available
 
         if device != "cuda":
-            raise UserError(f"precision={precision} needs an NVIDIA GPU; without one, fp32 or bf16 works")
+            raise UserError(f"{precision} weights need an NVIDIA GPU; without one, fp32 or bf16 works")
         if not is_bitsandbytes_available():
-            raise UserError(f"precision={precision} needs bitsandbytes; install it (pip install bitsandbytes)")
+            raise UserError(f"{precision} weights need bitsandbytes; install it (pip install bitsandbytes)")
         quantized = BitsAndBytesConfig(
             load_in_8bit=precision == "8bit",
             load_in_4bit=precision == "4bit",

@@ -159,7 +159,7 @@ def test_requests_that_cannot_be_asked_fail_alone(provider):
     [
         ("none", {}, "cannot load the model .*none"),
         ("mute", {}, "has no chat template"),
-        ("folder", {"precision": "4bit"}, "precision=4bit needs an NVIDIA GPU"),
+        ("folder", {"precision": "4bit"}, "4bit weights need an NVIDIA GPU"),
     ],
 )
 def test_models_that_cannot_be_used(folder, tmp_path, monkeypatch, model, fields, message):
