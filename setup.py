@@ -59,6 +59,7 @@ setup(
             "sacrebleu>=2.4",
             "kiwipiepy>=0.20",
             "rouge-score>=0.1.2",
+            "torchmetrics>=1.4",
             "nltk>=3.9",
         ],
         "gpu": ["bitsandbytes>=0.46"],  # 4-bit weights and 8-bit AdamW on an NVIDIA GPU
@@ -68,6 +69,7 @@ setup(
         "scale": ["ray[data]>=2.40"],
         "dev": [
             "pytest>=8.0",
+            "hypothesis>=6.100",
             "fastapi>=0.115",
             "uvicorn>=0.30",
             "nbclient>=0.10",

@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 import os
-import random
 import sys
 import threading
 import time
@@ -27,12 +26,12 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from configs.errors import UserError, exit_with
 from configs.load import Settings, load_settings
-from datagen.fetch import FetchError, Limits, check_picture, fetch_photo
+from datagen.fetch import Limits, check_picture, fetch_photo
 from datagen.jobs import count_argument
 from datagen.tables import read_jsonl, read_table, write_table
+from language.fetch import LONGEST_WAIT_S, FetchError, pause_s
 
 COLUMNS = ("split", "image_id", "file_name")
-LONGEST_WAIT_S = 60.0
 
 
 class DownloadSettings(Settings):
@@ -195,8 +194,7 @@ class Download:
                 if error.wait_s is not None:
                     self.gate.close(min(error.wait_s, LONGEST_WAIT_S))
                 else:
-                    pause = min(LONGEST_WAIT_S, self.settings.backoff_s * 2**tries) * random.uniform(0.5, 1.0)
-                    self.stop.wait(pause)
+                    self.stop.wait(pause_s(tries, self.settings.backoff_s))
         raise AssertionError("the last try returns or raises")
 
 

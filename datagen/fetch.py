@@ -1,30 +1,11 @@
-"""One file over HTTP: whole and as its server meant it, or an error; retried where that may help."""
+"""One photo over HTTP: whole and as its server meant it, or an error; a picture to its last row."""
 
-import base64
 import hashlib
-import re
 import time
 from dataclasses import dataclass
-from http.client import HTTPException
 from io import BytesIO
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
-CHUNK = 1 << 16
-WORTH_RETRYING = (408, 425, 429)
-
-
-class FetchError(Exception):
-    """There is no good file.
-
-    Attributes:
-        again: whether another try may bring it.
-        wait_s: seconds the server wants to be left alone, None where it does not say.
-    """
-
-    def __init__(self, message: str, again: bool = False, wait_s: float | None = None) -> None:
-        super().__init__(message)
-        self.again, self.wait_s = again, wait_s
+from language.fetch import CHUNK, FetchError, check_sums, opened
 
 
 @dataclass(frozen=True)
@@ -42,20 +23,9 @@ def fetch_photo(url: str, limits: Limits) -> bytes:
     Raises:
         FetchError: the server refuses, the file is incomplete or not what was announced, or it is no picture.
     """
-    if not url.lower().startswith(("http://", "https://")):  # urllib would read local files, too
-        raise FetchError("not an http address")
-    try:
-        with urlopen(Request(url, headers={"User-Agent": "daetgeul"}), timeout=limits.timeout_s) as reply:
-            data, headers = _read(reply, limits), reply.headers
-    except HTTPError as error:
-        again = error.code in WORTH_RETRYING or error.code >= 500
-        raise FetchError(f"status {error.code}", again, _seconds(error.headers.get("Retry-After"))) from error
-    except (OSError, HTTPException) as error:  # refused, cut, timed out
-        reason = getattr(error, "reason", None) or error
-        raise FetchError(f"no answer: {' '.join(str(reason).split()) or type(error).__name__}", again=True) from error
-    except ValueError as error:
-        raise FetchError(f"not an address: {error}") from error
-    _check_sums(data, headers, limits)
+    with opened(url, limits.timeout_s) as reply:
+        data, headers = _read(reply, limits), reply.headers
+    check_sums(hashlib.md5(data, usedforsecurity=False).hexdigest(), headers, limits.etag_is_md5)
     check_picture(data)
     return data
 
@@ -76,18 +46,6 @@ def _read(reply, limits: Limits) -> bytes:
     return b"".join(parts)
 
 
-def _check_sums(data: bytes, headers, limits: Limits) -> None:
-    digest = hashlib.md5(data, usedforsecurity=False)
-    given = headers.get("Content-MD5")
-    if given and given.strip() != base64.b64encode(digest.digest()).decode():
-        raise FetchError("the bytes do not fit the Content-MD5", again=True)
-    etag = re.fullmatch(
-        r'"([0-9a-f]{32})"', (headers.get("ETag") or "").strip()
-    )  # S3: the MD5 of what came in one part
-    if limits.etag_is_md5 and etag and etag[1] != digest.hexdigest():
-        raise FetchError("the bytes do not fit the ETag", again=True)
-
-
 def check_picture(data: bytes) -> None:
     """Decode a picture to its last row.
 
@@ -101,7 +59,3 @@ def check_picture(data: bytes) -> None:
             image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FetchError(f"no picture: {' '.join(str(error).split())[:120]}") from error
-
-
-def _seconds(value: str | None) -> float | None:
-    return float(value) if value and value.strip().isdigit() else None

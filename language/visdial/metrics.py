@@ -4,8 +4,8 @@
     metric.observe(scores, gold)  # as often as there are batches
     metric.retrieve()  # {"r@1": …, "mrr": …, "mean": …, "rows": …}
 
-Definitions and interface follow the challenge's starter code (batra-mlp-lab/visdial-challenge-starter-pytorch on GitHub,
-`visdialch/metrics.py`). Higher scores are better.
+Definitions and interface follow the challenge's starter code (`visdialch/metrics.py` of GitHub's
+batra-mlp-lab/visdial-challenge-starter-pytorch). Higher scores are better.
 
 Ties: a figure is its expectation over all orders of options with the same score (McSherry and Najork 2008, "Computing
 Information Retrieval Performance Measures Efficiently in the Presence of Ties"). So no order of the file and no sorting

@@ -14,7 +14,7 @@ from configs.errors import UserError
 from language.visdial.answers import extract
 from language.visdial.dialogs import Dialog, GoldLeak, guard, is_answered, read_dialogs
 
-KINDS = ("ranks", "scores", "response", "answer")
+KINDS = ("scores", "ranks", "response", "answer")  # scores first: ranks do not tell ties
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Prediction:
     """One row; either `text` (all that a model wrote) or `scores` of all options, higher for better."""
 
     where: str  # "row 3 (image 9, round 2)"
-    image_id: int
+    image_id: int | str
     turn: int | None
     text: str | None = None
     scores: tuple[float, ...] | None = None
@@ -50,7 +50,7 @@ class Groundtruth:
         """
         rows = _load(file)
         self.dialogs: dict[int, Dialog] = {}
-        self.answers: dict[int, dict[int | None, tuple[str, ...]]] = {}
+        self.answers: dict[int | str, dict[int | None, tuple[str, ...]]] = {}
         if isinstance(rows, dict):
             self.dialogs = {dialog.image_id: dialog for dialog in read_dialogs(file)}
             return
@@ -65,7 +65,7 @@ class Groundtruth:
             self.answers[image_id][turn] = texts
 
     @property
-    def images(self) -> set[int]:
+    def images(self) -> set[int | str]:
         return set(self.dialogs or self.answers)
 
     def of(self, prediction: Prediction) -> Truth | None:
@@ -85,17 +85,19 @@ class Groundtruth:
 def read_predictions(file: Path) -> list[Prediction]:
     """The rows of a file of predictions; those that failed are among them, with their problem.
 
+    A row stands for an earlier one about the same question if that one failed: so a second try is appended.
+
     Raises:
         UserError: it cannot be read, holds rows of both kinds or a question twice, or a row breaks the format.
     """
     rows = _load(file)
     if not isinstance(rows, list) or not rows:
         raise UserError(f"{file} holds no predictions (a list of rows with image_id and one of {', '.join(KINDS)})")
-    found: dict[tuple[int, int | None], Prediction] = {}
+    found: dict[tuple[int | str, int | None], Prediction] = {}
     for number, row in enumerate(rows, 1):
         image_id, turn = _place(row, f"{file}, row {number}")
         name = _name(image_id, turn)
-        if (image_id, turn) in found:
+        if (image_id, turn) in found and not found[image_id, turn].problem:
             raise UserError(f"{file}, row {number}: {name} stands there twice")
         found[image_id, turn] = _prediction(row, f"row {number} ({name})", image_id, turn, file)
     if len({p.scores is None for p in found.values() if not p.problem}) > 1:
@@ -103,7 +105,7 @@ def read_predictions(file: Path) -> list[Prediction]:
     return list(found.values())
 
 
-def _prediction(row: dict, where: str, image_id: int, turn: int | None, file: Path) -> Prediction:
+def _prediction(row: dict, where: str, image_id: int | str, turn: int | None, file: Path) -> Prediction:
     place, conversation = (where, image_id, turn), row.get("conversation") or ""
     if not isinstance(conversation, str):
         raise UserError(f"{file}, {where}: conversation must be text")
@@ -148,22 +150,22 @@ def leak(prediction: Prediction, truth: Truth | None) -> str:
     return ""
 
 
-def _place(row: object, where: str) -> tuple[int, int | None]:
+def _place(row: object, where: str) -> tuple[int | str, int | None]:
     """Image and round of a row."""
     if not isinstance(row, dict):
         raise UserError(f"{where} must be an object, but is a {type(row).__name__}")
     image_id, turn = row.get("image_id"), row.get("round")
     turn = row.get("round_id") if turn is None else turn
-    if isinstance(image_id, str) and image_id.isdigit():
+    if isinstance(image_id, str) and image_id.isdecimal():
         image_id = int(image_id)
-    if type(image_id) is not int:
-        raise UserError(f"{where}: image_id must be a whole number, but got {image_id!r}")
+    if type(image_id) is not int and not (isinstance(image_id, str) and image_id):
+        raise UserError(f"{where}: image_id must be a number or a name, but got {image_id!r}")
     if turn is not None and (type(turn) is not int or turn < 1):
         raise UserError(f"{where}: the round must be a whole number from 1, but got {turn!r}")
     return image_id, turn
 
 
-def _name(image_id: int, turn: int | None) -> str:
+def _name(image_id: int | str, turn: int | None) -> str:
     return f"image {image_id}" + (f", round {turn}" if turn else "")
 
 
