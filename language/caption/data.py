@@ -10,6 +10,7 @@ import random
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from pydantic import Field
 
 from configs.errors import UserError
 from configs.load import Settings
+from language.caption.likelihood import IGNORED
 from language.caption.photos import UnreadablePhoto, open_rgb
 from language.rules import EMOJI
 
@@ -24,7 +26,6 @@ LINK = re.compile(r"(?:https?://|www\.)\S+", re.I)
 HANDLE = re.compile(r"(?<![\w.])@[\w.]+")
 SPACE_BEFORE_MARK = re.compile(r" +([.,!?;:])")
 SIDE = re.compile(r"\b(?:left|right)\b|왼쪽|오른쪽", re.I)
-IGNORED = -100  # a label that no loss counts
 
 
 class Source(Settings):
@@ -32,6 +33,7 @@ class Source(Settings):
 
     csv: Path
     photos: Path
+    rows: int | None = Field(None, ge=1)  # read only so many rows of the file
 
 
 class Cleaning(Settings):
@@ -87,7 +89,7 @@ def read_rows(source: Source) -> list[Row]:
         with source.csv.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines)
             of_row = _reader(reader.fieldnames or [], source.csv)
-            pairs = [pair for row in reader for pair in of_row(row)]
+            pairs = [pair for row in islice(reader, source.rows) for pair in of_row(row)]
     except OSError as error:
         raise UserError(f"cannot read the captions {source.csv}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -4,6 +4,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from configs.errors import UserError
+from language.devices import best_device
 
 GPT2_DROPOUT = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
 LAST_BLOCK = ["decoder.transformer.h.-1", "decoder.transformer.ln_f", "decoder.lm_head"]
@@ -21,7 +22,6 @@ def load_captioner(source: str | Path):
     Raises:
         UserError: it cannot be loaded.
     """
-    import torch
     from transformers import AutoImageProcessor, AutoTokenizer, VisionEncoderDecoderModel
 
     import language.caption.trunk  # noqa: F401  (registers its classes)
@@ -31,8 +31,7 @@ def load_captioner(source: str | Path):
         tokenizer, processor = AutoTokenizer.from_pretrained(source), AutoImageProcessor.from_pretrained(source)
     except (OSError, ValueError, RuntimeError, AttributeError) as error:
         raise _cannot_load(source, error) from None
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    return model.eval().to(device), tokenizer, processor
+    return model.eval().to(best_device()), tokenizer, processor
 
 
 def build(settings, tokenizer):
