@@ -44,8 +44,9 @@ def log_likelihoods(model, tokenizer, hidden, texts: list[str]) -> list[float]:
     ids = [torch.tensor([*row, tokenizer.eos_token_id][:places]) for row in ids]
     for first in range(0, len(ids), BATCH):
         labels = pad_sequence(ids[first : first + BATCH], batch_first=True, padding_value=IGNORED).to(model.device)
+        inputs = {"encoder_outputs": (hidden.repeat(len(labels), 1, 1),), "labels": labels}
         with torch.inference_mode():
-            logits = model.eval()(encoder_outputs=(hidden.expand(len(labels), -1, -1),), labels=labels).logits
+            logits = model.eval()(**inputs, decoder_attention_mask=(labels != IGNORED).long()).logits
         losses = cross_entropy(logits.float().transpose(1, 2), labels, reduction="none", ignore_index=IGNORED)
         found += (-losses.sum(1)).tolist()
     return found

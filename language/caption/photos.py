@@ -7,7 +7,8 @@ import glob
 from contextlib import suppress
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.Image import open as open_image  # Ultralytics replaces Image.open by one that prints and installs packages
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif"}
 MAX_SIDE = 1024  # captioners look at 224 px; a larger JPEG decodes at 1/2, 1/4 or 1/8 scale while it stays above this
@@ -37,11 +38,13 @@ def open_rgb(path: str | Path) -> Image.Image:
 
         pillow_heif.register_heif_opener()
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.draft("RGB", (MAX_SIDE, MAX_SIDE))  # a 12-megapixel JPEG opens several times faster
             return upright(image)
     except FileNotFoundError:
         raise UnreadablePhoto(f"{path} does not exist") from None
+    except (UnidentifiedImageError, ImportError):  # the latter by Ultralytics, where it was there first
+        raise UnreadablePhoto(f"{path} cannot be read: it is not a picture in a known format") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UnreadablePhoto(f"{path} cannot be read: {reason}") from None

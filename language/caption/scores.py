@@ -7,6 +7,7 @@ Texts are compared in lower case and without punctuation, as COCO's caption eval
 """
 
 import math
+import re
 import string
 from collections import Counter
 
@@ -15,6 +16,7 @@ from language import metrics
 from language.metrics.intervals import with_interval
 
 _MARKS = str.maketrans(string.punctuation.replace("'", ""), " " * (len(string.punctuation) - 1))
+HANGUL = re.compile("[가-힣]")
 REPEATED = 3  # words: a caption repeats itself where a run of so many stands in it twice
 
 
@@ -68,11 +70,15 @@ def rank(scores: list[float], right: int) -> float:
 
 
 def score(predictions: list[str], references: list[list[str]], bootstrap: int = 1000) -> dict:
-    """All figures of captions, with 95 % bootstrap intervals over photos (`…_interval`)."""
+    """All figures of captions, with 95 % bootstrap intervals over photos (`…_interval`).
+
+    BLEU and ROUGE cut Korean into Kiwi's words, and other languages at spaces; `words_of` says which it was.
+    """
     texts, known = [plain(text) for text in predictions], [[plain(text) for text in rows] for rows in references]
-    found: dict = {}
-    for name in ("bleu", "chrf", "rouge"):
-        found |= metrics.load(name).compute(predictions=texts, references=known, bootstrap=bootstrap)
+    lang = "ko" if any(HANGUL.search(text) for rows in known for text in rows) else "en"
+    found: dict = {"words_of": lang}
+    for name, more in (("bleu", {"lang": lang}), ("chrf", {}), ("rouge", {"lang": lang})):
+        found |= metrics.load(name).compute(predictions=texts, references=known, bootstrap=bootstrap, **more)
     found |= with_interval("cider", cider(predictions, references), bootstrap)
     found |= with_interval("distinct_captions", distinct_shares(predictions), bootstrap)
     return found | with_interval("repetition", [float(repeats(text)) for text in predictions], bootstrap)
