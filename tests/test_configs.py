@@ -8,13 +8,14 @@ from configs.load import load_settings
 from detection.emotion.train import EmotionSettings
 from detection.objects.join import JoinSettings
 from detection.objects.train import ObjectSettings
+from language.caption.train import CaptionSettings
 from language.comment.compare import Published
 from language.comment.generate import PRESETS, load_decode
 from language.comment.search import SearchSettings
 from language.comment.train import WriterSettings
 from tests.conftest import ROOT
 
-SCHEMAS = {"objects": ObjectSettings, "emotion": EmotionSettings, "comment": WriterSettings}
+SCHEMAS = {"objects": ObjectSettings, "emotion": EmotionSettings, "comment": WriterSettings, "caption": CaptionSettings}
 SPECIAL = {"objects/pocket.yaml": JoinSettings, "comment/search.yaml": SearchSettings}
 FILES = sorted(f for name in SCHEMAS for f in (ROOT / "configs" / name).glob("*.yaml"))  # one per run
 
