@@ -13,26 +13,12 @@ from datagen.visdial import VisdialJob, VisdialSettings
 from language.visdial.dialogs import Dialog, GoldLeak, Round, conversation, guard, is_answered, read_dialogs
 from tests.conftest import PHOTOS, ROOT
 from tests.helpers import Answers, run_module
+from tests.visdial_files import dialog_file
 
 CONFIGS = ROOT / "configs/datagen"
 ROUNDS = [("is it sunny", "yes"), ("how many people", "yes, two men"), ("what do they  hold", "a red kite")]
 ANSWER = {"answer": "it looks like a kite"}
 REASONED = {"reasoning": "They are the two men on the beach. Strings run from their hands to the sky.", **ANSWER}
-
-
-def dialog_file(path, dialogs: dict[int, list[tuple[str, str | None]]]):
-    """A VisDial 1.0 file; an answer None is one that is kept secret."""
-    questions = sorted({q for rounds in dialogs.values() for q, _ in rounds})
-    answers = sorted({a for rounds in dialogs.values() for _, a in rounds if a is not None})
-    rows = []
-    for image_id, rounds in dialogs.items():
-        turns = [
-            {"question": questions.index(q), **({} if a is None else {"answer": answers.index(a)})} for q, a in rounds
-        ]
-        rows.append({"image_id": image_id, "caption": "men on a beach", "dialog": turns})
-    data = {"questions": questions, "answers": answers, "dialogs": rows}
-    path.write_text(json.dumps({"version": "1.0", "split": "val2018", "data": data}), "utf-8")
-    return path
 
 
 def job(tmp_path, config="base", dialogs=None, **fields) -> VisdialJob:
@@ -114,14 +100,6 @@ def test_the_guard_lets_pass_what_may_be_known():
             guard(f"Question: {asked}\nA: {rounds[-1].answer}", dialog, turn, "Question: \nA:")
         with pytest.raises(GoldLeak):
             guard(f"{rounds[-1].answer}\nQuestion: {asked}\nA:", dialog, turn, "Question: \nA:")
-
-
-def test_the_leak_in_published_answers_is_found(shared):
-    leaks = {}
-    for name in ("val_4b_finetune", "val_4b_base"):
-        rows = json.loads((shared / f"data/visdial_outputs/{name}.json").read_text("utf-8"))
-        leaks[name] = sum(is_answered(row["conversation"]) for row in rows)
-    assert leaks == {"val_4b_finetune": 300, "val_4b_base": 0}
 
 
 def test_base_data(tmp_path):
