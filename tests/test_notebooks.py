@@ -13,6 +13,7 @@ WRITES = {
     "03_comment_models": "runs/gpt2/figures.json",
     "04_compare": "compared-loss.png",
     "05_data_generation": "sft/train.jsonl",
+    "06_captions": "captions.html",
 }
 
 
