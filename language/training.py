@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -86,6 +87,16 @@ def last_checkpoint(settings: LearningSettings) -> str | None:
 
     folder = settings.run / "checkpoints"
     return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+
+
+def own_names(model) -> None:
+    """Let checkpoints hold the model's weights under its own names.
+
+    transformers saves them under those of the published checkpoint, and its Trainer reads a checkpoint without
+    translating them back (huggingface/transformers#43701): a resumed run and the best checkpoint would keep whatever
+    weights the model has, without an error.
+    """
+    model.save_pretrained = partial(model.save_pretrained, save_original_format=False)
 
 
 def check_run(settings: LearningSettings) -> None:

@@ -12,7 +12,7 @@ stopped.
 import json
 from math import log
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -30,9 +30,13 @@ from language.training import (
     check_run,
     last_checkpoint,
     memory_advice,
+    own_names,
     training_arguments,
     write_json,
 )
+
+
+Modules = Annotated[list[str], Field(min_length=1)]
 
 
 class CaptionSettings(LearningSettings):
@@ -59,7 +63,7 @@ class CaptionSettings(LearningSettings):
     heads: int = 4
     dropout: float | None = Field(None, ge=0, lt=1)  # of the decoder; null: as published, 0.1 from random weights
     # what learns: modules such as decoder.transformer.h.-1, or one of the words
-    train: Literal["all", "last_block", "last_block+cross_attention"] | list[str] = "all"
+    train: Literal["all", "last_block", "last_block+cross_attention"] | Modules = "all"
     allow_frozen_new: bool = False  # freeze weights that are still random, too
     cache_features: Path | None = None  # folder for what a frozen encoder says of each photo
     views: int = Field(8, ge=1)  # how many augmented views of a photo are cached
@@ -98,6 +102,7 @@ def train(settings: CaptionSettings) -> Path:
     model, processor, new = build(settings, tokenizer)
     parameters = freeze(model, settings.train, new, settings.allow_frozen_new)
     print(f"{parameters['total']:,} parameters, {parameters['trainable']:,} of them learn")
+    own_names(model)
     figures = _about(settings, captions, split, tokenizer) | {"parameters": parameters}
     with arguments.main_process_first(local=False):
         if arguments.process_index == 0:
