@@ -1,5 +1,6 @@
-"""A tiny random Gemma-3 that sees: the real classes and the real chat template, every size as small as it goes."""
+"""A tiny random Gemma-3 that sees (the real classes and chat template, every size as small as it goes), and dialogs."""
 
+import json
 from pathlib import Path
 
 # as published with google/gemma-3-4b-it
@@ -46,7 +47,11 @@ CHAT_TEMPLATE = """{{ bos_token }}
 """
 TURNS = ["<start_of_turn>", "<end_of_turn>"]
 IMAGE = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
-WORDS = "is it sunny yes no how many people two men what do they hold a red kite blue green photo color the".split()
+COLORS = ("red", "green", "blue", "yellow", "white", "black")
+WORDS = (
+    "is it sunny yes no how many people two men what color the photo user model You are given conversation about "
+    + ("Answer its last question from shows as briefly you would in talk")
+)
 
 
 def tiny_processor():
@@ -56,7 +61,7 @@ def tiny_processor():
     pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581"]
     pieces += [chr(code) for code in range(33, 127)]
     merges = []
-    for word in WORDS:
+    for word in (*WORDS.split(), *COLORS):
         for end in range(2, len(word) + 1):
             if word[:end] not in pieces:
                 pieces.append(word[:end])
@@ -86,7 +91,7 @@ def tiny_gemma(folder: Path, seed: int = 0) -> Path:
         "num_key_value_heads": 1,
         "head_dim": 16,
         "query_pre_attn_scalar": 16,
-        "sliding_window": 64,
+        "sliding_window": 24,
         "layer_types": ["sliding_attention", "full_attention"],
         "max_position_embeddings": 4096,
         "initializer_range": 0.2,
@@ -114,3 +119,29 @@ def tiny_gemma(folder: Path, seed: int = 0) -> Path:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+ROUNDS = [("is it sunny", "yes"), ("how many people", "two men")]
+
+
+def toy_dialogs(folder: Path, rounds=ROUNDS) -> tuple[Path, Path]:
+    """A VisDial file and its photos: what color is the photo? All answers are options of every question."""
+    from PIL import Image
+
+    photos = folder / "photos"
+    photos.mkdir(parents=True)
+    said = [*rounds, ("what color is the photo", None)]
+    questions, answers = [q for q, _ in said], [*dict.fromkeys(a for _, a in rounds), *COLORS]
+    dialogs = []
+    for image_id, color in enumerate(COLORS, 1):
+        Image.new("RGB", (40, 30), color).save(photos / f"COCO_train2014_{image_id:012}.jpg")
+        gold = [answers.index(answer or color) for _, answer in said]
+        turns = [
+            {"question": n, "answer": index, "answer_options": list(range(len(answers))), "gt_index": index}
+            for n, index in enumerate(gold)
+        ]
+        dialogs.append({"image_id": image_id, "caption": "a photo", "dialog": turns})
+    data = {"questions": questions, "answers": answers, "dialogs": dialogs}
+    file = folder / "visdial.json"
+    file.write_text(json.dumps({"version": "1.0", "split": "val2018", "data": data}), "utf-8")
+    return file, photos
