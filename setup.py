@@ -59,7 +59,7 @@ setup(
             "sacrebleu>=2.4",
             "kiwipiepy>=0.20",
             "rouge-score>=0.1.2",
-            "torchmetrics>=1.4",
+            "bert-score>=0.3.13",
             "nltk>=3.9",
         ],
         "gpu": ["bitsandbytes>=0.46"],  # 4-bit weights and 8-bit AdamW on an NVIDIA GPU

@@ -1,4 +1,4 @@
-"""A server on this machine that sends photos and misbehaves on demand, and tables that name them."""
+"""A server on this machine that sends photos and files and misbehaves on demand, and tables that name photos."""
 
 import base64
 import csv
@@ -24,13 +24,18 @@ def jpeg(number: int) -> bytes:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `/split/000…N.jpg`; `faults` names what goes wrong with it, attempt by attempt."""
+    """Serves `/split/000…N.jpg`; `faults` names what goes wrong with it, attempt by attempt.
+
+    It serves `files`, too, from the byte that is asked for; `ranges` lists what was asked for.
+    """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.faults: dict[int, list[str]] = {}
+        self.faults: dict[int | str, list[str]] = {}
+        self.files: dict[str, bytes] = {}
+        self.ranges: list[tuple[str, str | None]] = []
         self.asked: Counter[int] = Counter()
         self.busy = self.most_busy = 0
         self.lock = threading.Lock()
@@ -44,6 +49,8 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_) -> None: ...
 
     def do_GET(self) -> None:
+        if (name := self.path.partition("?")[0].strip("/")) in self.server.files:
+            return self.send_file(name, self.server.files[name])
         number, server = int(self.path.rpartition("/")[2].split(".")[0]), self.server
         with server.lock:
             server.asked[number] += 1
@@ -56,6 +63,27 @@ class Handler(BaseHTTPRequestHandler):
         finally:
             with server.lock:
                 server.busy -= 1
+
+    def send_file(self, name: str, data: bytes) -> None:
+        """With ranges, as far as the version that is asked for is still this one."""
+        asked, etag = self.headers.get("Range"), f'"{hashlib.md5(data).hexdigest()}"'
+        self.server.ranges.append((name, asked))
+        fault = self.server.faults.get(name, [])
+        fault = fault.pop(0) if fault else ""
+        start = int(asked.split("=")[1].rstrip("-")) if asked and fault != "no ranges" else 0
+        if self.headers.get("If-Range", etag) != etag:
+            start = 0
+        if fault.isdigit():
+            self.send_error(int(fault))
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.send_header("ETag", etag)
+        self.send_header("Content-Type", "text/html" if fault == "page" else "application/octet-stream")
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        self.wfile.write(data[start : start + len(data) // 3] if fault == "cut" else data[start:])
 
     def answer(self, data: bytes, fault: str) -> None:
         digest = hashlib.md5(data)

@@ -81,16 +81,14 @@ def test_ndcg_by_hand(scores, relevance, expected):
     assert found == {"ndcg": pytest.approx(expected), "rows": 1, "skipped": 0}
 
 
-few = st.integers(1, 6).flatmap(
-    lambda n: st.tuples(
-        st.lists(st.integers(0, 3), min_size=n, max_size=n),
-        st.lists(st.sampled_from([0, 0, 0.25, 0.5, 1]), min_size=n, max_size=n),
-        st.integers(0, n - 1),
-    )
-)
+def rows(options: int):
+    """Scores, relevances and the gold option of a row; ties are frequent."""
+    scores = st.lists(st.integers(0, 3), min_size=options, max_size=options)
+    relevance = st.lists(st.sampled_from([0, 0, 0.25, 0.5, 1]), min_size=options, max_size=options)
+    return st.tuples(scores, relevance, st.integers(0, options - 1))
 
 
-@given(few)
+@given(st.integers(1, 6).flatmap(rows))
 @settings(QUICK, max_examples=200)
 def test_ties_are_the_mean_over_all_orders(case):
     """The stated rule, against the plain definition on every order that the scores allow."""
@@ -119,7 +117,7 @@ def test_hundred_options_and_their_order_in_the_file(scores, gold, random):
     assert again == pytest.approx(ndcg(scores, relevance)["ndcg"])
 
 
-@given(st.lists(few.filter(lambda case: len(case[0]) == 4), min_size=1, max_size=8))
+@given(st.lists(rows(4), min_size=1, max_size=8))
 @settings(QUICK, max_examples=50)
 def test_batches_of_any_size_give_the_same(cases):
     scores, relevance, gold = map(list, zip(*cases, strict=True))
