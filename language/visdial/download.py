@@ -168,6 +168,7 @@ def _unpack(archive: Path, target: Path, report) -> None:
     found = sorted(part.rglob(target.name), key=lambda path: len(path.parts))
     if not found:
         names = ", ".join(sorted(path.name for path in part.iterdir())[:5])
+        archive.unlink()
         shutil.rmtree(part)
         raise FetchError(f"{archive.name} holds no {target.name}, but {names or 'nothing'}")
     if target.is_dir():
