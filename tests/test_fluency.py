@@ -7,7 +7,7 @@ import pytest
 
 from language.comment import CommentWriter, corpus
 from language.comment.card import POCKET
-from language.comment.fluency import load_words, own_words, stutters, vocabulary
+from language.comment.fluency import MOST_NEW, load_threes, new_threes, save_threes, stutters, threes
 from language.records import ElementList, Pair
 
 KINDEST = "At two in the morning the convenience store is the kindest place in town 🌙"
@@ -40,37 +40,63 @@ def test_our_corpus_hardly_stutters():
         assert sum(stutters(pair.comment) for pair in written) / len(written) < 0.02
 
 
-def test_words_are_told_from_the_names_in_the_list():
+def test_names_stand_for_each_other_and_sentences_have_ends():
     elements = ElementList.parse("우주 정거장", "ko")
-    assert own_words("우주 정거장까지 왔네요! 😊", elements) == {"까지", "왔네요"}
+    assert threes("우주 정거장까지 왔네요! 좋죠 😊", elements) == [
+        "| _ 까지",
+        "_ 까지 왔네요",
+        "까지 왔네요 |",
+        "왔네요 | 좋죠",
+        "| 좋죠 |",
+    ]
     english = ElementList.parse("Hat", "en")
-    assert own_words("Two hats, one Smile 😊", english) == {"two", "one", "smile"}
+    assert threes("Two hats, one Smile 😊", english) == ["| two _", "two _ one", "_ one smile", "one smile |"]
+    assert threes("", english) == []
 
 
-def test_a_vocabulary_holds_what_pairs_say_once_and_sorted():
-    pairs = [Pair("모자", "모자가 멋져요! 😊", "ko", "polite"), Pair("모자", "모자도 멋져요! 😊", "ko", "polite")]
-    assert vocabulary(pairs) == ["가", "도", "멋져요"]
+def test_what_was_taught_is_known_and_nothing_else(tmp_path):
+    save_threes([Pair("모자", "모자가 멋져요! 😊", "ko", "polite")], tmp_path)
+    known = load_threes(tmp_path)
+    count = lambda text, names: new_threes(text, ElementList.parse(names, "ko"), known)
+    assert known.size == 3 and list(known) == sorted(known)
+    assert count("우산이 멋져요 🥰", "우산") == 3  # another particle
+    assert count("나무가 멋져요 🥰", "나무") == 0  # another thing, said alike
+    assert count("모자가 아주 멋져요! 😊", "모자") == 3
 
 
 @pytest.mark.parametrize("model", ["t5", "gpt2"])
-def test_the_writers_words_are_those_of_the_corpus(model):
-    words = load_words(POCKET[model])
+def test_the_corpus_says_what_the_writers_were_taught(model):
+    known = load_threes(POCKET[model])
     for lang in corpus.LANGUAGES:
         pairs = corpus.written(lang)
-        found = [not own_words(p.comment, ElementList.parse(p.elements, lang)) - words for p in pairs]
-        assert sum(found) / len(found) > 0.95  # the rest was held out
-    assert {"photogother", "loadues", "chooked"}.isdisjoint(words)
+        few = [new_threes(p.comment, ElementList.parse(p.elements, lang), known) <= MOST_NEW for p in pairs]
+        assert sum(few) / len(few) > 0.95  # the rest was held out
 
 
-def test_what_the_model_makes_up_is_not_said(monkeypatch):
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Count me in, I'm not on the land vehicle has to go hand and the keys! 🤗", "land vehicle"),
+        ("Absolutely not prepared, than me pillow 🌪️", "pillow"),
+        ("타이어도 달릴 준비를 마쳤네! 껍질 건 하나도 안 바쁘네! 💫", "타이어"),
+    ],
+)
+def test_sentences_mixed_up_at_their_seam_are_told(text, names):
+    lang = "ko" if text[0] == "타" else "en"
+    elements = ElementList.parse(names, lang)
+    for model in POCKET.values():
+        assert new_threes(text, elements, load_threes(model)) > MOST_NEW
+
+
+def test_what_the_model_mixes_up_is_not_said(monkeypatch):
     writer = CommentWriter("t5", "en")
-    monkeypatch.setattr(writer, "words", frozenset({"the", "and"}))
+    monkeypatch.setattr(writer, "threes", load_threes(POCKET["t5"])[:1])
     comment = writer.write("Tree", seed=1)[0]
     assert comment.source == "phrase bank"
 
 
-def test_a_writer_without_a_list_of_words_says_any(tmp_path):
-    assert load_words(tmp_path) == frozenset()
+def test_a_writer_of_other_pairs_may_say_anything(tmp_path):
+    assert new_threes("Zzz zzz zzz", ElementList.parse("Tree", "en"), load_threes(tmp_path)) == 0
 
 
 @pytest.mark.parametrize("model", ["t5", "gpt2"])
@@ -83,7 +109,7 @@ def test_the_end_is_among_the_next_tokens(model):
     assert options[0][0][-1] == writer.decoder.eos
 
 
-def test_the_list_of_words_stands_beside_each_embedded_writer():
+def test_what_was_taught_stands_beside_each_embedded_writer():
     for folder in POCKET.values():
-        assert (folder / "words.txt").is_file() and json.loads((folder / "writer.json").read_text("utf-8"))
+        assert (folder / "threes.bin").is_file() and json.loads((folder / "writer.json").read_text("utf-8"))
         assert sum(file.stat().st_size for file in Path(folder).iterdir()) <= 12_000_000

@@ -1,40 +1,72 @@
-"""What gives a small model's slips away on the page: words that it made up, and words that it cannot get away from.
+"""What gives a small model's slips away on the page: words that do not go together, and words it cannot get away from.
 
-The trainer writes a writer's words (`words.txt`) beside its weights where it learns from our own corpus.
+The trainer writes the sequences of three words that a writer was taught (`threes.bin`) beside its weights where it
+learns from our own corpus. Sentences that are well made hold few that the corpus holds nowhere; sentences mixed up at
+their seam hold many (docs/experiments.md).
 """
 
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
-from language.records import ElementList, Pair, find_evidence
+import numpy as np
 
-WORDS = "words.txt"
-WORD = re.compile(r"[a-z']+|[가-힣]+")
+from language.records import ElementList, Pair, find_evidence
+from language.rules import EMOJI
+
+THREES = "threes.bin"
+WORD = re.compile(r"[\w']+|[.!?~…|]+")
+NAME, END = "_", "|"  # stand for the name of an element, and for where a sentence begins and ends
+MOST_NEW = 1  # sequences of three words in a comment that the corpus does not hold
 MOST_TIMES = 3  # that a comment says a word of more than three letters
 
 
-def own_words(text: str, elements: ElementList) -> set[str]:
-    """A comment's words in lower case; the names of its elements are cut out, so that particles stand alone."""
+def threes(text: str, elements: ElementList) -> list[str]:
+    """A comment's sequences of three words in lower case, ends of sentences among them.
+
+    The names of its elements are cut out: what is well said of one thing is well said of another, and particles stand
+    alone.
+    """
     for span in reversed(find_evidence(text, elements)):
-        text = f"{text[: span.start]} {text[span.end :]}"
-    return set(WORD.findall(text.casefold()))
+        text = f"{text[: span.start]} {NAME} {text[span.end :]}"
+    words = [END]
+    for word in WORD.findall(f"{EMOJI.sub(END, text)}{END}".casefold()):
+        if word[0] not in ".!?~…|":
+            words.append(word)
+        elif words[-1] != END:
+            words.append(END)
+    return [" ".join(three) for three in zip(words, words[1:], words[2:], strict=False)]
 
 
-def vocabulary(pairs: Iterable[Pair]) -> list[str]:
-    """All words of comments, sorted."""
+def _codes(sequences: Iterable[str]) -> np.ndarray:
+    """Their CRC-32, a 32-bit number each: one in ten thousand new ones is taken for one of our 400,000."""
+    return np.array([zlib.crc32(three.encode()) for three in sequences], np.uint32)
+
+
+def save_threes(pairs: Iterable[Pair], folder: Path) -> None:
+    """Write what the comments of pairs say, sorted."""
     found: set[str] = set()
     for pair in pairs:
-        found |= own_words(pair.comment, ElementList.parse(pair.elements, pair.lang))
-    return sorted(found)
+        found |= set(threes(pair.comment, ElementList.parse(pair.elements, pair.lang)))
+    np.unique(_codes(found)).astype("<u4").tofile(folder / THREES)
 
 
-def load_words(folder: Path) -> frozenset[str]:
-    """The words that a writer was taught; empty where it learned from other pairs than ours."""
-    file = folder / WORDS
-    return frozenset(file.read_text("utf-8").split("\n")) if file.is_file() else frozenset()
+def load_threes(folder: Path) -> np.ndarray:
+    """What a writer was taught, sorted codes; empty where it learned from other pairs than ours."""
+    file = folder / THREES
+    return np.fromfile(file, "<u4") if file.is_file() else np.empty(0, np.uint32)
+
+
+def new_threes(text: str, elements: ElementList, known: np.ndarray) -> int:
+    """How many sequences of three words in a comment are not among the `known`; 0 where none are known."""
+    if not known.size:
+        return 0
+    codes = _codes(threes(text, elements))
+    places = np.minimum(np.searchsorted(known, codes), known.size - 1)
+    return int((known[places] != codes).sum())
 
 
 def stutters(text: str) -> bool:

@@ -22,7 +22,7 @@ from configs.load import settings_command
 from language.comment import corpus
 from language.comment.card import fingerprints
 from language.comment.data import encode, load_pairs, repeated, token_rows
-from language.comment.fluency import WORDS, vocabulary
+from language.comment.fluency import save_threes
 from language.comment.likelihood import nats
 from language.comment.models import export, load_tokenizer, new_model
 from language.comment.pairs import Split, leaks, split_pairs
@@ -129,8 +129,8 @@ def _finish(settings: WriterSettings, trainer, tokenizer, split: Split, figures:
         card = {"architecture": settings.architecture, "template": settings.template}
         card |= {"styles": _styles(split.train), "eos": tokenizer.eos_token}
         export(settings.run / "best", settings.export, card)
-        if not settings.pairs:  # our corpus is large enough to know which words exist
-            (settings.export / WORDS).write_text("\n".join(vocabulary(split.train)) + "\n", "utf-8")
+        if not settings.pairs:  # our corpus is large enough to know what goes together
+            save_threes(split.train, settings.export)
 
 
 def _tokenizer(settings: WriterSettings, pairs: list[Pair]):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from configs.errors import UserError
 from language.comment.card import check_fingerprints, find_model, fingerprints, read_card
 from language.comment.decoder import Decoder
-from language.comment.fluency import load_words, own_words, stutters
+from language.comment.fluency import MOST_NEW, load_threes, new_threes, stutters
 from language.memory import Memory, opening
 from language.records import Comment, Element, ElementList, find_evidence
 from language.render import end_after_source, render_input, render_plan, render_source
@@ -69,7 +69,7 @@ class CommentWriter:
             raise UserError(f"the writer {model} has no style {style} (it has: {', '.join(card['styles'][lang])})")
         self.lang, self.style = lang, style
         self.architecture, self.template = card["architecture"], card["template"]
-        self.words = load_words(folder)
+        self.threes = load_threes(folder)
         self.decoder = Decoder(folder, self.architecture, card["eos"])
         check_fingerprints(card["fingerprints"], fingerprints(self.decoder.tokenizer, self.template), folder)
 
@@ -107,7 +107,8 @@ class CommentWriter:
         good: dict[str, Comment] = {}
         for _ in range(ROUNDS):
             candidates = self._candidates(elements, rng, max(CANDIDATES, 3 * count))
-            for draft in rank([d for d in candidates if not self._flaws(self.decoder.text(d.new), elements)], rng):
+            kept = rank([d for d in candidates if not self._flaws(self.decoder.text(d.new), elements)], rng)
+            for draft in sorted(kept, key=lambda d: self._new_threes(self.decoder.text(d.new), elements)):
                 text = self.decoder.text(draft.new)
                 good.setdefault(opening(text), Comment(text, round(draft.score, 4)))
             if sum(not repeats(c.text) for c in good.values()) >= count:
@@ -150,8 +151,11 @@ class CommentWriter:
         """The rules that a text breaks, and what gives a small model's slips away."""
         if not text:
             return {"empty"}
-        slips = {"stutters": stutters(text), "new words": self.words and own_words(text, elements) - self.words}
+        slips = {"stutters": stutters(text), "mixed up": self._new_threes(text, elements) > MOST_NEW}
         return {*violations(text, elements, self.style), *(name for name, hit in slips.items() if hit)}
+
+    def _new_threes(self, text: str, elements: ElementList) -> int:
+        return new_threes(text, elements, self.threes)
 
     def _written_on(self, source: list[str], drafts: list["Draft"]) -> list["Draft"]:
         """Each draft with its sentence written to the end."""
