@@ -4,9 +4,9 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -58,10 +58,19 @@ def load_settings(path: Path, schema: type[S], overrides: list[str] = ()) -> S:
 def _describe(error: dict, schema: type[Settings]) -> str:
     where = ".".join(map(str, error["loc"])) or "config"
     if error["type"] == "extra_forbidden":
-        return f"unknown key {where} (known: {', '.join(schema.model_fields)})"
+        return f"unknown key {where} (known: {', '.join(_fields(schema, error['loc']))})"
     got = "" if isinstance(error["input"], dict) else f", got {error['input']!r}"  # what is missing was not given
     message = error["msg"].removeprefix("Value error, ")
     return f"{where}: {message[0].lower()}{message[1:]}{got}"
+
+
+def _fields(schema: type[BaseModel], place: tuple) -> Iterable[str]:
+    """The keys that are known where the last part of a place stands, which may be in settings within settings."""
+    for part in place[:-1]:
+        if part in schema.model_fields:  # else it is a key of a dict or a place in a list
+            kinds = schema.model_fields[part].annotation, *get_args(schema.model_fields[part].annotation)
+            schema = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), schema)
+    return schema.model_fields
 
 
 def settings_command(

@@ -14,6 +14,7 @@ WRITES = {
     "04_compare": "compared-loss.png",
     "05_data_generation": "sft/train.jsonl",
     "06_captions": "captions.html",
+    "07_visual_dialog": "evaluated/ranks.scores/evaluation.json",
 }
 
 

@@ -117,7 +117,7 @@ def test_nested_settings_are_read_and_unknown_ones_refused(toys, tmp_path):
     assert (saved["r"], saved["lora_alpha"], saved["lora_dropout"], saved["bias"]) == (3, 5, 0.25, "none")
     assert not saved["use_rslora"] and figures(tmp_path / "run")["adapted_modules"] == 14
     for override, message in (
-        ("lora={rank: 3}", "unknown key lora.rank"),
+        ("lora={rank: 3}", r"unknown key lora.rank \(known: vision, language, .*, r, alpha, dropout\)"),
         ("lora={r: many}", "lora.r: input should be a valid integer"),
         ("lora_alpha=3", "unknown key lora_alpha"),
         ("keep=best", "keep: best needs a held_out_share"),

@@ -129,7 +129,7 @@ def toy_dialogs(folder: Path, rounds=ROUNDS) -> tuple[Path, Path]:
     from PIL import Image
 
     photos = folder / "photos"
-    photos.mkdir(parents=True)
+    photos.mkdir(parents=True, exist_ok=True)
     said = [*rounds, ("what color is the photo", None)]
     questions, answers = [q for q, _ in said], [*dict.fromkeys(a for _, a in rounds), *COLORS]
     dialogs = []

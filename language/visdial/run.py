@@ -104,7 +104,7 @@ def stages(settings: PipelineSettings, output: Path, skip: set[str]) -> list[Sta
         planned.append(_job("training", "language.visdial.train", settings.training, given, "figures.json"))
     if "evaluation" not in skip:
         there = "training" not in skip or (trained / "best").exists()
-        planned += _measuring(settings, output, str(trained) if there else _published(settings))
+        planned += _measuring(settings, output, str(trained) if there else _training(settings).model)
     return planned
 
 
@@ -142,9 +142,9 @@ def _measuring(settings: PipelineSettings, output: Path, model: str) -> list[Sta
     return planned
 
 
-def _published(settings: PipelineSettings) -> str:
+def _training(settings: PipelineSettings) -> DialogSettings:
     overrides = [f"{key}={json.dumps(value)}" for key, value in settings.training.settings.items()]
-    return load_settings(settings.training.config, DialogSettings, overrides).model
+    return load_settings(settings.training.config, DialogSettings, overrides)
 
 
 def run(settings: PipelineSettings, output: Path, skip: set[str]) -> Path:
@@ -159,6 +159,7 @@ def run(settings: PipelineSettings, output: Path, skip: set[str]) -> Path:
     needed += [] if "evaluation" in skip else [path for path in measuring if path]
     if missing := [str(path) for path in needed if not path.exists()]:
         raise UserError(f"not there: {', '.join(missing)}")
+    _training(settings)  # its mistakes are told before hours of generation
     planned = stages(settings, output, skip)
     output.mkdir(parents=True, exist_ok=True)
     settings.save(output / "settings.yaml")
