@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -161,7 +162,8 @@ def test_the_figures_are_those_of_the_weights_that_are_kept(settings_of, tmp_pat
     """The Trainer reads checkpoints without translating names back: without an error, it kept the last encoder."""
     from language.caption.data import collate
 
-    model, tokenizer, processor = load_captioner(train(settings_of("vit_gpt2_all", "lr=0.05", "epochs=4")))
+    stops = ["lr=0.3", "schedule=constant", "epochs=30", "patience=1"]  # as soon as the loss grows
+    model, tokenizer, processor = load_captioner(train(settings_of("vit_gpt2_all", *stops)))
     history = json.loads((tmp_path / "run/history.json").read_text())
     losses = [entry["eval_loss"] for entry in history["log_history"] if "eval_loss" in entry]
     items = []
@@ -338,7 +340,7 @@ def test_a_captioner_with_a_trunk_needs_no_detector_file_later(settings_of, dete
     assert all(torch.equal(expected[name], found[name].cpu()) for name in expected)
 
 
-def test_cached_features_are_what_the_encoder_says(settings_of, detector, tmp_path, colours):
+def test_cached_features_are_what_the_encoder_says(detector, tmp_path, colours, monkeypatch):
     """A broken photo is passed over, whether features are cached or not."""
     from language.caption.features import cached
     from language.caption.photos import UnreadablePhoto
@@ -358,6 +360,12 @@ def test_cached_features_are_what_the_encoder_says(settings_of, detector, tmp_pa
     assert torch.allclose(features(photos[1])["features"], expected, atol=1e-2)  # half floats
     with pytest.raises(UnreadablePhoto, match="could not be read"):
         features(photos[0])
+    with pytest.raises(UserError, match="none of 1 photos can be read"):
+        cached(trunk, look, photos[:1], 1, tmp_path / "features", {})
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match="cached features need .* lower views or image_size"):
+        cached(trunk, look, photos, 2, tmp_path / "features", {})
+    assert [file.suffix for file in (tmp_path / "features").iterdir()] == [".npy"]  # nothing half done is left
 
 
 def test_running_out_of_memory_says_what_to_lower(settings_of, monkeypatch):

@@ -4,12 +4,16 @@ import hashlib
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
+from configs.errors import UserError
 from language.caption.photos import UnreadablePhoto
+from language.devices import best_device
 
 
 def cached(encoder, look: Callable, photos: list[str], views: int, folder: Path, name: dict) -> Callable:
@@ -40,23 +44,47 @@ def cached(encoder, look: Callable, photos: list[str], views: int, folder: Path,
 
 
 def _compute(encoder, look: Callable, photos: list[str], views: int, file: Path) -> None:
-    """Write (photos, views, tokens, hidden) as half floats; NaN where a photo cannot be read."""
+    """Write (photos, views, tokens, hidden) as half floats; NaN where a photo cannot be read.
+
+    Raises:
+        UserError: no photo can be read, or the disk is too small.
+    """
     import torch
     from rich.progress import track
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    part, rows = file.with_suffix(f".{os.getpid()}.part"), None
-    for number, photo in enumerate(track(photos, "features")):
-        try:
-            pixels = torch.stack([look(photo)["pixel_values"] for _ in range(views)])
-        except UnreadablePhoto:
-            continue
-        with torch.inference_mode():
-            found = encoder(pixel_values=pixels.to(encoder.device)).last_hidden_state.half().cpu().numpy()
+    encoder, part, rows = encoder.to(best_device()), file.with_suffix(f".{os.getpid()}.part"), None
+    try:
+        for number, photo in enumerate(track(photos, "features")):
+            try:
+                pixels = torch.stack([look(photo)["pixel_values"] for _ in range(views)])
+            except UnreadablePhoto:
+                continue
+            with torch.inference_mode():
+                found = encoder(pixel_values=pixels.to(encoder.device)).last_hidden_state.half().cpu().numpy()
+            if rows is None:
+                rows = _empty(part, (len(photos), *found.shape))
+            rows[number] = found
         if rows is None:
-            shape = (len(photos), *found.shape)
-            rows = np.lib.format.open_memmap(part, "w+", np.float16, shape)
-            rows[:, :, 0, 0] = np.nan
-        rows[number] = found
-    rows.flush()
-    part.replace(file)
+            raise UserError(f"none of {len(photos)} photos can be read (the first: {photos[0]})")
+        rows.flush()
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _empty(part: Path, shape: tuple[int, ...]) -> np.memmap:
+    """A file of NaN; a mapped file that outgrows the disk would end the process without a word.
+
+    Raises:
+        UserError: the disk is too small.
+    """
+    needed, free = 2 * prod(shape), shutil.disk_usage(part.parent).free
+    if needed > free:
+        raise UserError(
+            f"cached features need {needed / 1e9:.1f} GB, and {part.parent} has {free / 1e9:.1f} GB free; "
+            "lower views or image_size, or give cache_features=null"
+        )
+    rows = np.lib.format.open_memmap(part, "w+", np.float16, shape)
+    rows[:, :, 0, 0] = np.nan
+    return rows

@@ -35,7 +35,6 @@ from language.training import (
     write_json,
 )
 
-
 Modules = Annotated[list[str], Field(min_length=1)]
 
 
