@@ -353,7 +353,7 @@ def test_decode_presets():
         50,
     )
     assert load_decode("consensus")[1].options()["num_return_sequences"] == 32
-    with pytest.raises(UserError, match="allowed are beam4, consensus, greedy"):
+    with pytest.raises(UserError, match="allowed are beam4, captions, consensus, greedy"):
         load_decode("none")
 
 
