@@ -1,7 +1,9 @@
 """Photo files: finding them, and opening any of them as an upright RGB picture."""
 
 import glob
+import io
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,6 +11,9 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif"}
 MAX_PIXELS = 120_000_000  # a 100-megapixel camera fits; a decompression bomb does not
+MAX_UPLOAD_PIXELS = 50_000_000  # of a picture that somebody else sent: two at a time must fit in memory
+# No reader that starts another program (EPS) or makes no photos.
+UPLOAD_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "HEIF")
 MAX_SIDE = 1280  # detectors look at less; a JPEG decodes at 1/2, 1/4 or 1/8 scale while it stays above this
 
 
@@ -37,8 +42,8 @@ def upright(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def open_photo(path: str | os.PathLike) -> tuple[Image.Image, tuple[int, int]]:
-    """Open a photo file.
+def open_photo(photo: str | os.PathLike | bytes) -> tuple[Image.Image, tuple[int, int]]:
+    """Open a photo: a file, or the bytes of one that somebody sent (photo formats only, and fewer pixels).
 
     Returns:
         The upright RGB picture, decoded at a reduced scale where it is a large JPEG, and the (width, height) of
@@ -47,50 +52,67 @@ def open_photo(path: str | os.PathLike) -> tuple[Image.Image, tuple[int, int]]:
     Raises:
         PhotoError: missing, empty, no picture, truncated, too large, or a format that needs an extra.
     """
-    path = Path(path)
+    sent = isinstance(photo, bytes)
+    name = "the photo" if sent else str(Path(photo))
     try:
-        if path.is_dir():
-            raise PhotoError("not_a_file", f"{path} is a folder, not a photo")
-        if path.stat().st_size == 0:
-            raise PhotoError("empty_file", f"{path} is empty (0 bytes)")
-        if path.suffix.lower() in (".heic", ".heif"):
-            _enable_heif(path)
-        # Our own limit speaks, not Pillow's: its warning starts lower and its error says nothing of the file.
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            with Image.open(path) as image:
-                return _decode(image, path)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+        if not sent and Path(photo).is_dir():
+            raise PhotoError("not_a_file", f"{name} is a folder, not a photo")
+        if (len(photo) if sent else Path(photo).stat().st_size) == 0:
+            raise PhotoError("empty_file", f"{name} is empty (0 bytes)")
+        if _is_heif(photo):
+            _enable_heif(name)
+        with _opened(io.BytesIO(photo) if sent else photo, UPLOAD_FORMATS if sent else None) as image:
+            return _decode(image, name, MAX_UPLOAD_PIXELS if sent else MAX_PIXELS)
     except FileNotFoundError:
-        raise PhotoError("not_found", f"{path} does not exist") from None
+        raise PhotoError("not_found", f"{name} does not exist") from None
     except PermissionError:
-        raise PhotoError("not_readable", f"{path} may not be read (permission denied)") from None
+        raise PhotoError("not_readable", f"{name} may not be read (permission denied)") from None
     except (UnidentifiedImageError, ImportError):  # Ultralytics patches Image.open to try another HEIF plugin
-        raise PhotoError("not_an_image", f"{path} is not a picture in a known format") from None
+        raise PhotoError("not_an_image", f"{name} is not a picture in a known format") from None
     except PhotoError:
         raise
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise PhotoError("damaged", f"{path} is damaged: {reason}") from None
+        raise PhotoError("damaged", f"{name} is damaged: {reason}") from None
 
 
-def _decode(image: Image.Image, path: Path) -> tuple[Image.Image, tuple[int, int]]:
+_opening = threading.Lock()
+
+
+def _opened(file, formats: tuple[str, ...] | None) -> Image.Image:
+    """`Image.open` without Pillow's limit: ours speaks instead, as Pillow's warning starts lower and its error says
+    nothing of the file. The limit is one for all threads, so they take turns; decoding comes later."""
+    with _opening:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file, formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _decode(image: Image.Image, name: str, most: int) -> tuple[Image.Image, tuple[int, int]]:
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise PhotoError("too_large", f"{path} is {width} x {height}; at most {MAX_PIXELS // 1_000_000} megapixels")
+    if width * height > most:
+        raise PhotoError("too_large", f"{name} is {width} x {height}; at most {most // 1_000_000} megapixels")
     image.draft("RGB", (MAX_SIDE, MAX_SIDE))  # a 12-megapixel JPEG opens several times faster
     image.load()
     turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
     return upright(image), (height, width) if turned else (width, height)
 
 
-def _enable_heif(path: Path) -> None:
+def _is_heif(photo: str | os.PathLike | bytes) -> bool:
+    """By the suffix of a file, by the content of bytes."""
+    if isinstance(photo, bytes):
+        return photo[4:8] == b"ftyp" and photo[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+    return Path(photo).suffix.lower() in (".heic", ".heif")
+
+
+def _enable_heif(name: str) -> None:
     try:
         import pillow_heif
     except ImportError:
         raise PhotoError(
-            "needs_extra", f"{path} is HEIC: `pip install pillow-heif` to read it, or save as JPEG"
+            "needs_extra", f"{name} is HEIC: `pip install pillow-heif` to read it, or save as JPEG"
         ) from None
     pillow_heif.register_heif_opener()
 

@@ -16,16 +16,18 @@ def opening(text: str) -> str:
 
 
 class Memory:
-    """Openings and emoji of recent comments, kept in a JSON file.
+    """Openings and emoji of recent comments, kept in a JSON file, or without one for as long as the object lives.
 
     Raises:
         UserError: the file exists but is no memory, or its folder does not exist.
     """
 
-    def __init__(self, file: Path):
-        self.file = Path(file)
+    def __init__(self, file: Path | None = None):
+        self.file = file and Path(file)
         self.openings: list[str] = []
         self.emoji: list[str] = []
+        if not self.file:
+            return
         if not self.file.parent.is_dir():
             raise UserError(f"--memory {file}: the folder {self.file.parent} does not exist")
         if self.file.exists():
@@ -42,9 +44,11 @@ class Memory:
         return 2 * (opening(text) in self.openings) + any(e in self.emoji for e in EMOJI.findall(text))
 
     def add(self, text: str) -> None:
-        """Remember a comment; written atomically at once."""
+        """Remember a comment; written atomically at once where there is a file."""
         self.openings = [*self.openings, opening(text)][-OPENINGS:]
         self.emoji = [*self.emoji, *EMOJI.findall(text)][-EMOJIS:]
+        if not self.file:
+            return
         part = self.file.with_name(self.file.name + ".part")
         try:
             part.write_text(json.dumps({"openings": self.openings, "emoji": self.emoji}, ensure_ascii=False), "utf-8")

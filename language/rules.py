@@ -15,7 +15,7 @@ from pathlib import Path
 
 from configs.errors import UserError, exit_with
 from detection.labels import OBJECT_IDS, PLAIN_IDS, load_pack
-from language.records import ElementList, find_evidence, name_pattern
+from language.records import Element, ElementList, find_evidence, name_pattern
 
 COMPILED = Path(__file__).with_name("rules.json")
 _BASE = "[\U0001f300-\U0001faff\u2600-\u27bf\u2b50\u2b55\u2934\u2935\u203c\u2049]"
@@ -56,17 +56,22 @@ def tender_emotions() -> frozenset[str]:
     return frozenset(rules()["tender"]["emotions"])
 
 
+def tender_elements(elements: ElementList) -> list[Element]:
+    """What wants a gentle comment: feelings that are only sad or angry, and things of injury, death or war."""
+    book, feelings = rules()["tender"], elements.of_kind("emotion")
+    sad = feelings if all(e.id in tender_emotions() for e in feelings) else []
+    return sad + [e for e in elements.of_kind("object") if e.id in book["things"] or _tender_word(e)]
+
+
+def _tender_word(element: Element) -> bool:
+    """Whether a thing that no class stands for bears the name of something sad."""
+    name, books = element.name.casefold(), rules()["tender"]["words"].items()
+    return element.id not in OBJECT_IDS and any(_named(word, name, lang) for lang, words in books for word in words)
+
+
 def is_tender(elements: ElementList) -> bool:
-    """Whether a comment must be gentle: only sad or angry feelings, or a thing of injury, death or war."""
-    moods, book = {e.id for e in elements.of_kind("emotion")}, rules()["tender"]
-    strangers = [e.name.casefold() for e in elements.of_kind("object") if e.id not in OBJECT_IDS]
-    return (
-        bool(moods and moods <= tender_emotions())
-        or any(e.id in book["things"] for e in elements)
-        or any(
-            _named(word, name, lang) for name in strangers for lang, words in book["words"].items() for word in words
-        )
-    )
+    """Whether a comment must be gentle."""
+    return bool(tender_elements(elements))
 
 
 def describe(lang: str, style: str, tender: bool = False) -> str:
