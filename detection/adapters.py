@@ -1,5 +1,6 @@
 """Ultralytics models behind the same interface as `OnnxYolo`. Imported only when a `.pt` file is asked for."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +39,14 @@ class UltralyticsYolo:
         except Exception as error:  # unpickling a damaged file raises nearly anything
             raise UserError(f"{file} is damaged or not an Ultralytics checkpoint ({type(error).__name__})") from None
         self.confidence = confidence
+        self.one_at_a_time = threading.Lock()  # Ultralytics keeps the picture in hand on the model
 
     def predict(self, image: Image.Image) -> Found:
         """Everything seen on an upright RGB picture, highest score first."""
         # A PIL picture is taken as RGB; an array would be taken as BGR.
-        return from_ultralytics(self.model.predict(image, conf=self.confidence, device=self.device, verbose=False)[0])
+        with self.one_at_a_time:
+            result = self.model.predict(image, conf=self.confidence, device=self.device, verbose=False)[0]
+        return from_ultralytics(result)
 
 
 def best_device(torch) -> str:

@@ -4,6 +4,7 @@ import os
 import time
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -26,6 +27,8 @@ class PhotoCommenter:
         style: "polite" or "casual".
         device: for `.pt` weights.
         memory: a file that remembers openings and emoji.
+        workers: how many photos at the same time, from as many threads: an ONNX model then takes one thread a photo.
+            Default: one photo at a time, with all cores.
 
     Raises:
         UserError: when a model is first needed and does not exist or cannot be loaded.
@@ -40,31 +43,33 @@ class PhotoCommenter:
         style: str = "polite",
         device: str | None = None,
         memory: str | os.PathLike | None = None,
+        workers: int | None = None,
     ):
         self.lang, self.style, self.device = lang, style, device
         self.names = {"writer": writer, "objects": objects, "emotion": emotion}
-        self.memory_file = memory
+        self.memory_file, self.workers = memory, workers
 
     @cached_property
     def writer(self):
         """The comment writer."""
         from language.comment import CommentWriter
 
-        return CommentWriter(self.names["writer"], self.lang, self.style)
+        threads = {"threads": self.workers} if self.workers else {}
+        return CommentWriter(self.names["writer"], self.lang, self.style, **threads)
 
     @cached_property
     def objects(self):
         """The object detector."""
         from detection.objects import ObjectDetector
 
-        return ObjectDetector(self.names["objects"], self.device)
+        return ObjectDetector(self.names["objects"], self.device, self.workers and 1)
 
     @cached_property
     def emotion(self):
         """The face-emotion detector."""
         from detection.emotion import EmotionDetector
 
-        return EmotionDetector(self.names["emotion"], self.device)
+        return EmotionDetector(self.names["emotion"], self.device, self.workers and 1)
 
     @cached_property
     def memory(self):
@@ -87,28 +92,47 @@ class PhotoCommenter:
 
     def comment(self, photo: str | os.PathLike | Image.Image, count: int = 1, seed: int = 0) -> Result:
         """Look at one photo and write `count` comments. An unreadable photo is a failed `Result`, no exception."""
-        clock = Clock()
-        name = "<image>" if isinstance(photo, Image.Image) else os.fspath(photo)
+        return self.write(self.look(self.open(photo)), count, seed)
+
+    def open(self, photo: str | os.PathLike | Image.Image) -> "Photo":
+        """First step: the upright picture, or why there is none."""
+        done = Photo("<image>" if isinstance(photo, Image.Image) else os.fspath(photo))
         try:
             if isinstance(photo, Image.Image):
-                image = upright(photo)
-                size = image.size
+                done.image, done.keep = upright(photo), True
+                done.size = done.image.size
             else:
-                image, size = open_photo(photo)
+                done.image, done.size = open_photo(photo)
         except PhotoError as error:
-            return Result(name, timings_ms=clock.total(), error=Failure(error.kind, str(error)))
-        clock.lap("decode")
+            done.error = Failure(error.kind, str(error))
+        done.clock.lap("decode")
+        return done
+
+    def look(self, photo: "Photo") -> "Photo":
+        """Second step: what is on it."""
+        if photo.error:
+            return photo
+        photo.clock.resume()
+        image, size = photo.image, photo.size
         seen: list[Detection] = self.objects.detect(image)
-        clock.lap("objects")
+        photo.clock.lap("objects")
         seen += self.emotion.detect(image)
-        clock.lap("emotion")
-        elements = _scaled(to_elements(seen, self.lang), size[0] / image.width, size[1] / image.height, size)
+        photo.clock.lap("emotion")
+        photo.elements = _scaled(to_elements(seen, self.lang), size[0] / image.width, size[1] / image.height, size)
         # photos that show the same things need not get the same words
-        own_seed = (seed << 32) + zlib.crc32(image.resize((8, 8)).convert("L").tobytes())
-        comments: list[Comment] = self.writer.write(elements, count, own_seed, self.memory)
-        clock.lap("write")
-        kept = image if isinstance(photo, Image.Image) else None
-        return Result(name, *size, elements, tuple(comments), clock.total(), photo=kept)
+        photo.seed = zlib.crc32(image.resize((8, 8)).convert("L").tobytes())
+        if not photo.keep:
+            photo.image = None
+        return photo
+
+    def write(self, photo: "Photo", count: int = 1, seed: int = 0) -> Result:
+        """Third step: its comments."""
+        if photo.error:
+            return Result(photo.name, timings_ms=photo.clock.total(), error=photo.error)
+        photo.clock.resume()
+        comments: list[Comment] = self.writer.write(photo.elements, count, (seed << 32) + photo.seed, self.memory)
+        photo.clock.lap("write")
+        return Result(photo.name, *photo.size, photo.elements, tuple(comments), photo.clock.total(), photo=photo.image)
 
     def comment_many(self, photos: Iterable[str | os.PathLike], count: int = 1, seed: int = 0) -> Iterator[Result]:
         """`comment` for each photo, in order, as they are done."""
@@ -117,10 +141,10 @@ class PhotoCommenter:
 
 
 class Clock:
-    """Milliseconds by stage."""
+    """Milliseconds by stage; what a photo waits between its steps is in none."""
 
     def __init__(self) -> None:
-        self.start = self.last = time.perf_counter()
+        self.last = time.perf_counter()
         self.stages: dict[str, float] = {}
 
     def lap(self, stage: str) -> None:
@@ -129,9 +153,34 @@ class Clock:
         self.stages[stage] = 1000 * (now - self.last)
         self.last = now
 
+    def resume(self) -> None:
+        """Go on after a wait."""
+        self.last = time.perf_counter()
+
     def total(self) -> dict[str, float]:
         """All stages and their total."""
-        return {**self.stages, "total": 1000 * (time.perf_counter() - self.start)}
+        return {**self.stages, "total": sum(self.stages.values())}
+
+
+@dataclass
+class Photo:
+    """A photo on its way through the steps of `PhotoCommenter`.
+
+    Attributes:
+        name: the path as given.
+        image: the upright RGB picture as decoded; gone after `look` unless `keep`.
+        size: (width, height) of the full upright photo.
+        seed: a number of the picture's own.
+    """
+
+    name: str
+    image: Image.Image | None = None
+    size: tuple[int, int] | None = None
+    keep: bool = False
+    elements: ElementList | None = None
+    seed: int = 0
+    error: Failure | None = None
+    clock: Clock = field(default_factory=Clock)
 
 
 def _scaled(elements: ElementList, x: float, y: float, size: tuple[int, int]) -> ElementList:

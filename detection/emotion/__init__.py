@@ -28,18 +28,19 @@ class EmotionDetector:
     Args:
         weights: "pocket" (embedded) or a `.pt`/`.onnx` file whose classes are emotions, or "face" alone.
         device: for `.pt` weights: "cpu", "cuda" or "mps"; default the best there is.
+        threads: that one photo takes with ONNX weights; default one a core.
 
     Raises:
         UserError: the weights cannot be found or loaded, or name a class that is no emotion.
     """
 
-    def __init__(self, weights: str = "pocket", device: str | None = None):
-        self.model = load_model(weights, POCKET, device, confidence=0.2)
+    def __init__(self, weights: str = "pocket", device: str | None = None, threads: int | None = None):
+        self.model = load_model(weights, POCKET, device, confidence=0.2, threads=threads)
         self.feelings = None
         if self.model.names == FACES_ONLY:
             from detection.emotion.feelings import FeelingClassifier
 
-            self.feelings = FeelingClassifier(POCKET_FEELINGS)
+            self.feelings = FeelingClassifier(POCKET_FEELINGS, threads)
             return
         self.labels = [lookup(name) or name for name in self.model.names]
         strange = [name for name in self.labels if name not in EMOTION_IDS]

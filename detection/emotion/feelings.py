@@ -44,8 +44,8 @@ class FeelingClassifier:
         UserError: the file is damaged or its classes are not the five emotions.
     """
 
-    def __init__(self, file: Path):
-        self.session, meta = open_session(file)
+    def __init__(self, file: Path, threads: int | None = None):
+        self.session, meta = open_session(file, threads)
         if literal(meta.get("names", "None")) != list(EMOTION_IDS):
             raise UserError(f"{file} is no feeling classifier; its names must be {list(EMOTION_IDS)}")
         self.score_weight, self.confidence = float(meta["score_weight"]), float(meta["confidence"])

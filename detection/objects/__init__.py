@@ -19,13 +19,14 @@ class ObjectDetector:
     Args:
         weights: "pocket" (embedded), an official name such as "yolov8x-oiv7", or a `.pt`/`.onnx` file.
         device: for `.pt` weights: "cpu", "cuda" or "mps"; default the best there is.
+        threads: that one photo takes with ONNX weights; default one a core.
 
     Raises:
         UserError: the weights cannot be found or loaded.
     """
 
-    def __init__(self, weights: str = "pocket", device: str | None = None):
-        self.model = load_model(weights, POCKET, device, confidence=0.25)
+    def __init__(self, weights: str = "pocket", device: str | None = None, threads: int | None = None):
+        self.model = load_model(weights, POCKET, device, confidence=0.25, threads=threads)
         known = set(OBJECT_IDS)
         # COCO names differ from ours in case only ("tennis racket"); what no pack knows keeps its own name
         self.labels = [name if name in known else lookup(name) or name for name in self.model.names]

@@ -16,13 +16,14 @@ MARKS = (".", "!", "~", "…")  # that end a sentence; in our tokenizer each is 
 class Decoder:
     """A writer's weights and tokenizer.
 
-    Log probabilities are natural, summed over what follows the prefix alone.
+    Log probabilities are natural, summed over what follows the prefix alone. Several threads may write at the same
+    time; how many `threads` the engine has does not change what is written.
 
     Raises:
         UserError: the files are damaged.
     """
 
-    def __init__(self, folder: Path, architecture: str, eos: str):
+    def __init__(self, folder: Path, architecture: str, eos: str, threads: int = THREADS):
         with hidden_modules("torch", "transformers"):
             import ctranslate2
         from tokenizers import Tokenizer
@@ -31,7 +32,7 @@ class Decoder:
         try:
             self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             # a batch on each thread: two threads on one small matrix cost ten times what they bring
-            self.engine = engine(str(folder), device="cpu", compute_type="int8", inter_threads=THREADS, intra_threads=1)
+            self.engine = engine(str(folder), device="cpu", compute_type="int8", inter_threads=threads, intra_threads=1)
         except Exception as error:  # both raise plain Exceptions for damaged files
             raise UserError(f"the writer in {folder} is damaged ({str(error).splitlines()[0][:120]})") from None
         self.is_t5, self.eos = architecture == "t5", eos
@@ -86,7 +87,7 @@ class Decoder:
         return sum(own) / len(own)
 
     def _submit(self, source: list[str], prefixes: list[list[str]], length: int, **options) -> list:
-        """Start writing on; one job a prefix, spread over both threads."""
+        """Start writing on; one job a prefix, in two batches, one a thread."""
         options = {"beam_size": 1, "return_scores": True, "length_penalty": 0, "asynchronous": True, **options}
         options["max_batch_size"] = -(-len(prefixes) // THREADS)
         if self.is_t5:

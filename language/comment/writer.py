@@ -3,11 +3,12 @@
 import math
 import random
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass, replace
 
 from configs.errors import UserError
 from language.comment.card import check_fingerprints, find_model, fingerprints, read_card
-from language.comment.decoder import Decoder
+from language.comment.decoder import THREADS, Decoder
 from language.comment.fluency import MOST_NEW, load_threes, new_threes, stutters
 from language.memory import Memory, opening
 from language.records import Comment, Element, ElementList, find_evidence
@@ -19,6 +20,7 @@ WIDTH = 32  # likeliest next tokens that a beginning is drawn from
 TEMPERATURE = 0.8  # of that draw
 LEEWAY = 0.15  # in mean log probability per token
 MOST_TOKENS = 96  # of a comment
+MOST_SOURCE = 64  # tokens of an element list: some 25 names
 OPEN_RULES = {"emoji", "names nothing", "length", "speech level"}  # a first sentence may still come to keep them
 ROUNDS = 6  # of candidates, while too few of them keep the rules
 
@@ -54,24 +56,39 @@ class CommentWriter:
         model: "t5" or "gpt2" (embedded), or the folder of a trained writer.
         lang: language of the comments.
         style: "polite" or "casual".
+        threads: that all calls together take.
 
     Raises:
         UserError: the model does not exist, is damaged, was made for another rendering or tokenizer, or does not
             write this language or style.
     """
 
-    def __init__(self, model: str = "t5", lang: str = "ko", style: str = "polite"):
+    def __init__(self, model: str = "t5", lang: str = "ko", style: str = "polite", threads: int = THREADS):
         folder = find_model(str(model))
         card = read_card(folder)
-        if lang not in card["styles"]:
-            raise UserError(f"the writer {model} writes {', '.join(card['styles'])} only, not {lang}")
-        if style not in card["styles"][lang]:
-            raise UserError(f"the writer {model} has no style {style} (it has: {', '.join(card['styles'][lang])})")
-        self.lang, self.style = lang, style
+        self.model, self.styles = model, card["styles"]
+        self._speak(lang, style)
         self.architecture, self.template = card["architecture"], card["template"]
         self.threes = load_threes(folder)
-        self.decoder = Decoder(folder, self.architecture, card["eos"])
+        self.decoder = Decoder(folder, self.architecture, card["eos"], threads)
         check_fingerprints(card["fingerprints"], fingerprints(self.decoder.tokenizer, self.template), folder)
+
+    def _speak(self, lang: str, style: str) -> None:
+        if lang not in self.styles:
+            raise UserError(f"the writer {self.model} writes {', '.join(self.styles)} only, not {lang}")
+        if style not in self.styles[lang]:
+            raise UserError(f"the writer {self.model} has no style {style} (it has: {', '.join(self.styles[lang])})")
+        self.lang, self.style = lang, style
+
+    def speaking(self, lang: str, style: str) -> "CommentWriter":
+        """A writer of another language or style over the same weights.
+
+        Raises:
+            UserError: the model does not write it.
+        """
+        other = copy(self)
+        other._speak(lang, style)
+        return other
 
     def write(
         self, elements: ElementList | Iterable[str] | str, count: int = 1, seed: int = 0, memory: Memory | None = None
@@ -86,7 +103,7 @@ class CommentWriter:
         """
         if count < 1:
             raise UserError(f"count must be at least 1, but got {count}")
-        elements = self._as_list(elements)
+        elements = self._fitting(self._as_list(elements))
         rng = random.Random(f"{seed} {render_input(elements)}")
         chosen = self._from_model(elements, count, rng, memory)
         chosen += self._from_bank(elements, count - len(chosen), rng, {opening(c.text) for c in chosen})
@@ -100,6 +117,16 @@ class CommentWriter:
         if not isinstance(elements, ElementList):
             return ElementList.from_ids(elements, self.lang)
         return elements if elements.lang == self.lang else ElementList.from_ids((e.id for e in elements), self.lang)
+
+    def _fitting(self, elements: ElementList) -> ElementList:
+        """The elements, less those that would make the input longer than what the model can read (or ever saw)."""
+        kept, left = [], MOST_SOURCE
+        for element in elements:
+            length = len(self.decoder.tokens(f", {element.name}"))
+            if length <= left:
+                kept.append(element)
+                left -= length
+        return elements if len(kept) == len(elements) else ElementList(tuple(kept), elements.lang)
 
     def _from_model(self, elements: ElementList, count: int, rng: random.Random, memory: Memory | None):
         """Up to `count` comments that break no rule and begin differently, what was not said lately first."""
