@@ -82,9 +82,11 @@ def read_examples(
     if photos is not None and not photos.is_dir():
         raise UserError(f"no folder of photos: {photos}")
     rows = _from_rows(file, photos) if file.suffix == ".jsonl" else _from_visdial(file, photos, rounds, options)
-    examples, skipped = [], []
+    examples, skipped, problems = [], [], {}
     for example in rows:
-        problem = "the question is empty" if example.asked.endswith("Q: ") else _photo_problem(example.photo)
+        if example.photo not in problems:  # ten rounds are about one
+            problems[example.photo] = _photo_problem(example.photo)
+        problem = "the question is empty" if example.asked.endswith("Q: ") else problems[example.photo]
         if problem:
             skipped.append({**example.where, "reason": problem})
         else:
@@ -187,9 +189,12 @@ class Encoder:
     def __init__(self, processor, max_tokens: int | None = None) -> None:
         """`max_tokens`: longer rows are `Unusable`; None: as long as they are."""
         self.processor, self.tokenizer, self.max_tokens = processor, processor.tokenizer, max_tokens
-        self.marks = sorted(set(self.tokenizer.all_special_tokens))
+        added = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        self.marks = sorted(added | set(self.tokenizer.all_special_tokens))
+        self.begin_marks = {mark[0] for mark in self.marks}
         empty = self._text(chat("", False, "x"))
         self.ending = empty[len(self._text(chat("", False))) + 1 :].rstrip()  # closes an answer: <end_of_turn>
+        self.frame = self.length(Example(0, 1, "", Path(), ""))  # tokens of a row besides what is said
 
     def _text(self, turns: list[dict]) -> str:
         return self.processor.apply_chat_template(turns, add_generation_prompt=len(turns) == 1, tokenize=False)
@@ -200,10 +205,15 @@ class Encoder:
         Raises:
             Unusable: the conversation holds marks of the model's own.
         """
+        self._check_marks(example)
+        return self._text(chat(example.asked, example.photo is not None))
+
+    def _check_marks(self, example: Example) -> None:
         told = f"{example.asked}\n{example.answer or ''}"
+        if self.begin_marks.isdisjoint(told):  # Gemma-3 has thousands of them
+            return
         if mark := next((mark for mark in self.marks if mark in told), None):
             raise Unusable(f"the conversation holds {mark}, a mark of the model's own")
-        return self._text(chat(example.asked, example.photo is not None))
 
     def answer_ids(self, answer: str) -> list[int]:
         """The tokens of an answer and its end."""
@@ -217,7 +227,9 @@ class Encoder:
 
     def check(self, example: Example) -> None:
         """Raises `Unusable` where the row does not fit; neither photo nor answer is ever cut."""
-        if self.max_tokens and (length := self.length(example)) > self.max_tokens:
+        self._check_marks(example)
+        most = self.frame + len(f"{example.asked}{example.answer or ''}".encode())  # no token is less than a byte
+        if self.max_tokens and most > self.max_tokens and (length := self.length(example)) > self.max_tokens:
             raise Unusable(f"{length} tokens, more than {self.max_tokens}")
 
     def row(self, example: Example, learn: bool = False) -> dict:

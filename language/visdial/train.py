@@ -114,7 +114,7 @@ def _model(settings: DialogSettings):
     if settings.backend == "unsloth":
         return unsloth_model(settings.model, settings.weights, settings.lora, settings.seed, settings.max_tokens)
     model, processor = base_model(settings.model, settings.weights)
-    model.config.use_cache = False
+    model.config.get_text_config().use_cache = False  # of no use in training
     return with_lora(model, settings.lora, settings.seed), processor
 
 
