@@ -18,6 +18,14 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m pipeline.run", description="Look at photos and write the comment that fits each."
     )
+    add_model_options(p)
+    p.add_argument("--save", metavar="DIR", type=Path, help="also write the photo with its boxes and labels drawn")
+    p.add_argument("--json", action="store_true", help="one JSON object per line on stdout, nothing else")
+    return p
+
+
+def add_model_options(p: argparse.ArgumentParser) -> None:
+    """What every command that comments photos takes: the photos, the models, and how they write."""
     p.add_argument("paths", nargs="+", metavar="PATH", help="an image file, a folder (searched for images) or a glob")
     p.add_argument("--lang", choices=["ko", "en"], default="ko", help="language of elements and comment (default: ko)")
     p.add_argument(
@@ -41,25 +49,18 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--device", choices=["cpu", "cuda", "mps"], help="for .pt models (default: the best there is)")
     p.add_argument("--memory", metavar="FILE", help="remember what was said; do not repeat openings or emoji")
     p.add_argument(
-        "--count", type=_positive, default=1, metavar="N", help="number of different comments per photo (default: 1)"
+        "--count", type=positive, default=1, metavar="N", help="number of different comments per photo (default: 1)"
     )
     p.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same output (default: 0)")
-    p.add_argument("--save", metavar="DIR", type=Path, help="also write the photo with its boxes and labels drawn")
-    p.add_argument("--json", action="store_true", help="one JSON object per line on stdout, nothing else")
-    return p
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0 all photos done, 1 at least one failed, 2 (raised) wrong usage."""
     args = parser().parse_args(sys.argv[1:] if argv is None else argv)
-    photos = _photos(args.paths)
+    photos = photos_of(args.paths)
     saver = Saver(args.save, photos) if args.save else None
 
-    from pipeline.commenter import PhotoCommenter
-
-    commenter = PhotoCommenter(
-        args.lang, args.writer, args.objects, args.emotion, args.style, args.device, args.memory
-    ).load()
+    commenter = commenter_of(args).load()
     failed = 0
     for photo in _progress(photos):
         result = commenter.comment(photo, args.count, args.seed)
@@ -68,6 +69,15 @@ def main(argv: list[str] | None = None) -> int:
         failed += result.error is not None
         _print(result, args.json)
     return int(failed > 0)
+
+
+def commenter_of(args: argparse.Namespace, **more):
+    """The `PhotoCommenter` that the model options describe; nothing is loaded yet."""
+    from pipeline.commenter import PhotoCommenter
+
+    return PhotoCommenter(
+        args.lang, args.writer, args.objects, args.emotion, args.style, args.device, args.memory, **more
+    )
 
 
 class Saver:
@@ -111,7 +121,12 @@ class Saver:
         return result
 
 
-def _photos(paths: list[str]) -> list[str]:
+def photos_of(paths: list[str]) -> list[str]:
+    """The photos that PATH arguments stand for.
+
+    Raises:
+        UserError: a folder holds none.
+    """
     from detection.photos import SUFFIXES, find_photos
 
     photos = []
@@ -146,7 +161,8 @@ def _print(result, as_json: bool) -> None:
         print(f"{result.image}\n  [{names}]\n{comments}", flush=True)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number from 1, for argparse."""
     try:
         value = int(text)
     except ValueError:
@@ -156,8 +172,13 @@ def _positive(text: str) -> int:
     return value
 
 
-if __name__ == "__main__":
-    for stream in (sys.stdout, sys.stderr):  # Korean must come out whatever the terminal's locale is
+def speak_utf8() -> None:
+    """Korean must come out whatever the terminal's locale is, and a warning is one line."""
+    for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="replace")
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    speak_utf8()
     exit_with(main)
