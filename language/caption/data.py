@@ -19,7 +19,7 @@ from pydantic import Field
 from configs.errors import UserError
 from configs.load import Settings
 from language.caption.likelihood import IGNORED
-from language.caption.photos import UnreadablePhoto, open_rgb
+from language.caption.photos import UnreadablePhoto, check_header, open_rgb
 from language.rules import EMOJI
 
 LINK = re.compile(r"(?:https?://|www\.)\S+", re.I)
@@ -161,16 +161,14 @@ def gather(sources: list[Source], rules: Cleaning) -> Captions:
 
 
 def _state(image: str) -> str | None:
-    """None where the file's header is a picture's; reading whole files of a large set would take hours."""
-    from PIL import Image
-
+    """Why a photo cannot be used, as far as its header tells."""
     if not Path(image).is_file():
         return "missing"
     try:
-        with Image.open(image):
-            return None
-    except (OSError, ValueError, Image.DecompressionBombError):
+        check_header(image)
+    except UnreadablePhoto:
         return "unreadable"
+    return None
 
 
 def split_rows(rows: list[Row], share: float, seed: int) -> Split:

@@ -4,7 +4,8 @@ Trainer, captions, evaluation and pages open photos here, so that a model sees t
 """
 
 import glob
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -33,14 +34,30 @@ def open_rgb(path: str | Path) -> Image.Image:
     Raises:
         UnreadablePhoto: missing, not a picture, truncated or too large.
     """
+    with _opened(path) as image:
+        image.draft("RGB", (MAX_SIDE, MAX_SIDE))  # a 12-megapixel JPEG opens several times faster
+        return upright(image)
+
+
+def check_header(path: str | Path) -> None:
+    """Look whether the file begins as a picture does; to decode those of a large set would take hours.
+
+    Raises:
+        UnreadablePhoto: missing, not a picture or too large.
+    """
+    with _opened(path):
+        pass
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
     with suppress(ImportError):
         import pillow_heif
 
         pillow_heif.register_heif_opener()
     try:
         with open_image(path) as image:
-            image.draft("RGB", (MAX_SIDE, MAX_SIDE))  # a 12-megapixel JPEG opens several times faster
-            return upright(image)
+            yield image
     except FileNotFoundError:
         raise UnreadablePhoto(f"{path} does not exist") from None
     except (UnidentifiedImageError, ImportError):  # the latter by Ultralytics, where it was there first
