@@ -26,7 +26,7 @@ setup(
         "configs": ["*.yaml", "*/*.yaml", "*/*.csv", "*/*/*.yaml", "*/*/*.json"],
         "detection": ["label_packs/*.json", *(f"*/{kind}" for kind in DATA)],
         "language": ["*.json", "metrics/*/*.py", "comment/*.md", *(f"comment/*/{kind}" for kind in DATA)],
-        "pipeline": ["fonts/*.ttf", "fonts/*.txt"],
+        "pipeline": ["fonts/*.ttf", "fonts/*.txt", "page/*"],
     },
     install_requires=[
         "numpy>=1.26",
@@ -53,6 +53,7 @@ setup(
             "onnxslim>=0.1.40",
             "matplotlib>=3.8",
             "pycocotools>=2.0.7",
+            "pycocoevalcap>=1.2",
             "evaluate>=0.4",
             "tensorboard>=2.16",
             "optuna>=4.0",
@@ -65,7 +66,14 @@ setup(
         "gpu": ["bitsandbytes>=0.46"],  # 4-bit weights and 8-bit AdamW on an NVIDIA GPU
         # a model on this machine needs `train`, too
         "datagen": ["openai>=2.0", "google-genai>=1.40", "llguidance>=1.2", "pydantic>=2.7", "pyyaml>=6.0"],
-        "app": ["fastapi>=0.115", "uvicorn>=0.30", "gradio>=5.0"],
+        "app": [
+            "fastapi>=0.115",
+            "pydantic>=2.7",
+            "uvicorn>=0.30",
+            "python-multipart>=0.0.18",
+            "prometheus-client>=0.20",
+            "gradio>=6.0",
+        ],
         "scale": ["ray[data]>=2.40"],
         "dev": [
             "pytest>=8.0",
@@ -79,6 +87,10 @@ setup(
             "fonttools>=4.50",
             "build>=1.2",
             "pillow-heif>=0.18",
+            "python-multipart>=0.0.18",
+            "prometheus-client>=0.20",
+            "schemathesis>=4.0",
+            "playwright>=1.45",
         ],
     },
 )

@@ -94,9 +94,9 @@ class PhotoCommenter:
         """Look at one photo and write `count` comments. An unreadable photo is a failed `Result`, no exception."""
         return self.write(self.look(self.open(photo)), count, seed)
 
-    def open(self, photo: str | os.PathLike | Image.Image) -> "Photo":
+    def open(self, photo: str | os.PathLike | bytes | Image.Image) -> "Photo":
         """First step: the upright picture, or why there is none."""
-        done = Photo("<image>" if isinstance(photo, Image.Image) else os.fspath(photo))
+        done = Photo("<image>" if isinstance(photo, bytes | Image.Image) else os.fspath(photo))
         try:
             if isinstance(photo, Image.Image):
                 done.image, done.keep = upright(photo), True

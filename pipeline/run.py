@@ -18,15 +18,25 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m pipeline.run", description="Look at photos and write the comment that fits each."
     )
-    add_model_options(p)
+    add_photo_options(p)
     p.add_argument("--save", metavar="DIR", type=Path, help="also write the photo with its boxes and labels drawn")
     p.add_argument("--json", action="store_true", help="one JSON object per line on stdout, nothing else")
     return p
 
 
-def add_model_options(p: argparse.ArgumentParser) -> None:
+def add_photo_options(p: argparse.ArgumentParser) -> None:
     """What every command that comments photos takes: the photos, the models, and how they write."""
     p.add_argument("paths", nargs="+", metavar="PATH", help="an image file, a folder (searched for images) or a glob")
+    add_model_options(p)
+    p.add_argument("--memory", metavar="FILE", help="remember what was said; do not repeat openings or emoji")
+    p.add_argument(
+        "--count", type=positive, default=1, metavar="N", help="number of different comments per photo (default: 1)"
+    )
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same output (default: 0)")
+
+
+def add_model_options(p: argparse.ArgumentParser) -> None:
+    """The models, and the language and style that they write."""
     p.add_argument("--lang", choices=["ko", "en"], default="ko", help="language of elements and comment (default: ko)")
     p.add_argument(
         "--writer",
@@ -47,11 +57,6 @@ def add_model_options(p: argparse.ArgumentParser) -> None:
         "--style", choices=["polite", "casual"], default="polite", help="polite speech or casual (default: polite)"
     )
     p.add_argument("--device", choices=["cpu", "cuda", "mps"], help="for .pt models (default: the best there is)")
-    p.add_argument("--memory", metavar="FILE", help="remember what was said; do not repeat openings or emoji")
-    p.add_argument(
-        "--count", type=positive, default=1, metavar="N", help="number of different comments per photo (default: 1)"
-    )
-    p.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same output (default: 0)")
 
 
 def main(argv: list[str] | None = None) -> int:

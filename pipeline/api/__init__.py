@@ -1,0 +1,1 @@
+"""The HTTP service behind `python -m pipeline.serve`."""
