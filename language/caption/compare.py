@@ -25,14 +25,14 @@ from language.caption.scores import plain
 from language.caption.write import chosen_photos, load, progress, write
 from language.comment.generate import load_decode
 
-COLUMNS = {  # figure -> its name in tables, decimals
+COLUMNS = {  # figure -> its name in tables, decimals; first those that show whether a captioner looks at all
+    "mean_rank": ("mean rank of the right one", 2),
+    "distinct_captions": ("distinct captions", 3),
+    "repetition": ("repeats itself", 3),
+    "cider": ("CIDEr", 3),
     "bleu_word": ("BLEU words", 4),
     "chrf": ("chrF", 4),
     "rougeL": ("ROUGE-L", 4),
-    "cider": ("CIDEr", 3),
-    "distinct_captions": ("distinct captions", 3),
-    "repetition": ("repeats itself", 3),
-    "mean_rank": ("mean rank of the right one", 2),
 }
 SIDE = 320  # px, thumbnails
 
@@ -40,7 +40,8 @@ STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
 body { max-width: 76rem; margin: 0 auto; padding: 1.5rem }
 .wide { overflow-x: auto }
-table { border-collapse: collapse } th, td { padding: .3rem .8rem; text-align: right; white-space: nowrap }
+table { border-collapse: collapse; font-size: .85rem } th, td { padding: .3rem .6rem; text-align: right }
+th { vertical-align: bottom; line-height: 1.2 } td { white-space: nowrap }
 th:first-child, td:first-child { text-align: left } tr + tr { border-top: 1px solid #8884 }
 .photos { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1.2rem; padding: 0 }
 figure { margin: 0; border: 1px solid #8884; border-radius: .6rem; overflow: hidden }
