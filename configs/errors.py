@@ -1,7 +1,11 @@
-"""One exception for everything that is the user's to mend, and how a command reports it."""
+"""One exception for everything that is the user's to mend, how a command reports it, and how Ctrl-C ends one."""
 
 import errno
+import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -31,3 +35,21 @@ def exit_with(main, argv=None):
         print(f"error: {error.strerror} ({error.filename or 'while writing'}); what was written stays", file=sys.stderr)
         status = 2
     sys.exit(status)
+
+
+@contextmanager
+def gentle_stop(stop: Callable[[], None]) -> Iterator[None]:
+    """Within it the first Ctrl-C calls `stop`, so that what is in hand can be finished; the second one interrupts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_signal(*_) -> None:
+        signal.signal(signal.SIGINT, before)
+        stop()
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import UserError, exit_with
+from configs.errors import UserError, exit_with, gentle_stop
 from pipeline.run import add_photo_options, commenter_of, photos_of, positive, speak_utf8
 
 ENGINES = ("local", "ray")
@@ -101,8 +101,6 @@ def _check(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace, photos: list[str], results) -> Tally:
     """Comment the photos that have no row yet; rows come in input order."""
-    from language.llm.runner import gentle_stop
-
     failed = {n for n in photos if n in results.entries and results.entries[n].failed} if args.retry_failed else set()
     results.drop(failed | {n for n in photos if n in results.entries and not results.holds(n)})
     tally, todo = Tally(), [n for n in photos if n not in results.entries]

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import IO, Protocol
 
-from configs.errors import UserError
+from configs.errors import UserError, gentle_stop
 from language.llm.batch_book import Batch, BatchBook, line_name
 from language.llm.journal import Ask, Journal, Outcome
 from language.llm.limits import Pace, Price
 from language.llm.records import BatchState, ModelError, RejectedError, Reply, Request, RetryableError
-from language.llm.runner import Judge, Tally, gentle_stop, judged, next_ask
+from language.llm.runner import Judge, Tally, judged, next_ask
 from language.llm.settings import ModelSettings
 
 MOST_BYTES = 150_000_000  # of a batch's file; OpenAI takes 200 MB

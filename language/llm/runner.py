@@ -1,17 +1,14 @@
 """The loop that asks: bounded in flight, paced, journalled, validated, asked once more, within a budget."""
 
 import heapq
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Protocol
 
-from configs.errors import UserError
+from configs.errors import UserError, gentle_stop
 from language.llm.journal import Ask, DiskFull, Journal, Outcome
 from language.llm.limits import Pace, Price
 from language.llm.providers import Provider
@@ -75,24 +72,6 @@ def judged(ask: Ask, reply: Reply, judge: Judge, settings: ModelSettings, cost: 
     last = broken or ask.number >= settings.max_attempts
     state = "ok" if not problems else "failed" if last else "open"
     return Outcome("invalid" if problems else "ok", state, reply, parsed, problems, "", cost, latency_s)
-
-
-@contextmanager
-def gentle_stop(stop: Callable[[], None]) -> Iterator[None]:
-    """Within it the first Ctrl-C calls `stop`, as replies in flight are paid for; the second one interrupts."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def on_signal(*_) -> None:
-        signal.signal(signal.SIGINT, before)
-        stop()
-
-    before = signal.signal(signal.SIGINT, on_signal)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @dataclass
