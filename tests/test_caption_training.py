@@ -215,6 +215,9 @@ def test_runs_in_one_process_share_nothing(settings_of):
         ("vit_gpt2_all", ["max_tokens=65"], "max_tokens 65 is more than the decoder's 64 positions"),
         ("vit_gpt2_all", ["encoder=nowhere/at-all"], "cannot load nowhere/at-all"),
         ("vit_gpt2_all", ["decoder=nowhere/at-all"], "cannot load nowhere/at-all"),
+        ("vit_gpt2_all", ["encoder=GPT2"], "cannot load GPT2: Can't load image processor"),
+        ("vit_gpt2_all", ["decoder=VIT"], "cannot load VIT"),
+        ("nlpconnect_all", ["start=VIT"], "cannot load VIT"),
         ("vit_gpt2_all", ["start=both"], "give either start (a whole captioner) or encoder"),
         ("vit_gpt2_all", ["trunk_weights=a.pt"], "encoder: trunk and trunk_weights belong together"),
         ("vit_gpt2_all", ["cache_features=features"], "cache_features needs a frozen encoder"),
@@ -225,7 +228,10 @@ def test_runs_in_one_process_share_nothing(settings_of):
         ("pocket", ["trunk_weights=setup.py"], "setup.py is no Ultralytics checkpoint"),
     ],
 )
-def test_mistakes_are_one_line_before_any_work(settings_of, preset, overrides, message, tmp_path):
+def test_mistakes_are_one_line_before_any_work(settings_of, published, preset, overrides, message, tmp_path):
+    for name in ("vit", "gpt2"):
+        overrides = [item.replace(name.upper(), str(published / name)) for item in overrides]
+        message = message.replace(name.upper(), str(published / name))
     with pytest.raises(UserError) as caught:
         train(settings_of(preset, *overrides))
     assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -4,6 +4,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from configs.errors import UserError
+from language.comment.models import cannot_load
 from language.devices import best_device
 
 GPT2_DROPOUT = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
@@ -30,7 +31,7 @@ def load_captioner(source: str | Path):
         model = VisionEncoderDecoderModel.from_pretrained(source)
         tokenizer, processor = AutoTokenizer.from_pretrained(source), AutoImageProcessor.from_pretrained(source)
     except (OSError, ValueError, RuntimeError, AttributeError) as error:
-        raise _cannot_load(source, error) from None
+        raise cannot_load(source, error) from None
     return model.eval().to(best_device()), tokenizer, processor
 
 
@@ -61,7 +62,7 @@ def build(settings, tokenizer):
     try:
         return model, AutoImageProcessor.from_pretrained(settings.start or settings.encoder), new
     except (OSError, ValueError) as error:
-        raise _cannot_load(settings.start or settings.encoder, error) from None
+        raise cannot_load(settings.start or settings.encoder, error) from None
 
 
 def _encoder(settings):
@@ -99,7 +100,7 @@ def _decoder(settings, tokenizer):
     try:
         config = AutoConfig.from_pretrained(settings.decoder, **crossed, **dropout)
     except (OSError, ValueError) as error:
-        raise _cannot_load(settings.decoder, error) from None
+        raise cannot_load(settings.decoder, error) from None
     return _load(AutoModelForCausalLM, settings.decoder, config=config)
 
 
@@ -108,7 +109,7 @@ def _load(kind, source: str, **more):
     try:
         model, info = kind.from_pretrained(source, output_loading_info=True, **more)
     except (OSError, ValueError, RuntimeError, AttributeError) as error:
-        raise _cannot_load(source, error) from None
+        raise cannot_load(source, error) from None
     return model, set(info["missing_keys"])
 
 
@@ -121,16 +122,9 @@ def _dropout_of_start(settings) -> dict:
     try:
         config = AutoConfig.from_pretrained(settings.start)
     except (OSError, ValueError) as error:
-        raise _cannot_load(settings.start, error) from None
+        raise cannot_load(settings.start, error) from None
     config.decoder.update(dict.fromkeys(GPT2_DROPOUT, settings.dropout))
     return {"config": config}
-
-
-def _cannot_load(source: str | Path, error: Exception) -> UserError:
-    return UserError(
-        f"cannot load {source}: {str(error).splitlines()[0][:160]}; "
-        "give a folder in transformers' format, or a hub name where the hub can be reached"
-    )
 
 
 def _fit(model, settings, tokenizer) -> None:

@@ -21,7 +21,7 @@ def load_tokenizer(start: str | None, vocabulary: Path):
     try:
         tokenizer = AutoTokenizer.from_pretrained(start)
     except (OSError, ValueError) as error:
-        raise _cannot_load(start, error) from None
+        raise cannot_load(start, error) from None
     if tokenizer.eos_token_id is None:
         raise UserError(f"the tokenizer of {start} has no end token")
     if tokenizer.pad_token_id is None:  # GPT-2: padding is masked by position, so any token serves
@@ -45,7 +45,7 @@ def new_model(settings, tokenizer):
     try:
         model = kind.from_pretrained(settings.start, **changes)
     except (OSError, ValueError, RuntimeError) as error:
-        raise _cannot_load(settings.start, error) from None
+        raise cannot_load(settings.start, error) from None
     if model.config.model_type != settings.architecture:
         raise UserError(f"{settings.start} is a {model.config.model_type}, not a {settings.architecture}")
     now = fingerprints(tokenizer.backend_tokenizer, settings.template)
@@ -56,7 +56,8 @@ def new_model(settings, tokenizer):
     return model
 
 
-def _cannot_load(start: str, error: Exception) -> UserError:
+def cannot_load(start: str | Path, error: Exception) -> UserError:
+    """What to say of weights that `from_pretrained` refuses."""
     return UserError(
         f"cannot load {start}: {str(error).splitlines()[0][:160]}; "
         "give a folder in transformers' format, or a hub name where the hub can be reached"
