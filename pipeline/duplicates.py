@@ -12,6 +12,7 @@ SIDE = 16  # of the hash: 256 bits
 # picture taken by the same hand a moment later differs by 30.
 MOST_BITS = 24
 MOST_STRETCH = 1.03
+ALBUM_BYTES = SIDE * SIDE // 8 + 4 * 8  # a picture takes
 MOST_COLOUR = 32  # of 255, in red, green or blue: plain pictures have no structure to tell them by
 
 
