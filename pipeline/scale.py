@@ -31,20 +31,21 @@ Source: `python -m pipeline.batch`, {began} UTC, {cores} CPU cores, engine `{eng
 | what | a photo |
 |---|---|
 | speed | {speed:.2f} photos a second, {per_worker:.2f} a worker |
-| CPU time | {cpu} |
+| core seconds | {core_s:.3f} by the clock (workers × seconds / photos), {cpu_s:.3f} of CPU time |
 | memory of the process at its most | {memory} |
 | output | {row_bytes:,.0f} bytes of JSON |
 
-| stage | mean ms | median | 95 % are below | share |
-|---|---|---|---|---|
+| stage | mean ms | median | 95 % are below | share | CPU ms |
+|---|---|---|---|---|---|
 {stages}
 
-Times of stages are by the clock while all workers are busy, so they hold what the workers take from each other.
+Times of stages are by the clock while all workers are busy, so they hold what the workers take from each other; the
+last column is the CPU time of a photo, parted by their shares.
 
 ## Plan for {photos:,} photos
 
-CPU time is {cpu_s:.3f} s a photo, so {photos:,} photos take {core_hours:,.0f} core hours, however they are spread:
-hours = photos × CPU seconds a photo / (3,600 × cores). A worker is one core and one copy of the models.
+A photo took {core_s:.3f} core seconds by the clock, so {photos:,} photos take {core_hours:,.0f} core hours, however
+they are spread: hours = photos × core seconds a photo / (3,600 × workers), a worker on each core.
 
 | done in | workers | of {machine_cores} cores: machines |
 |---|---|---|
@@ -52,11 +53,12 @@ hours = photos × CPU seconds a photo / (3,600 × cores). A worker is one core a
 
 | what | needs | how it grows |
 |---|---|---|
-| memory | at most {machine_gb:,.1f} GB a machine of {machine_cores} cores, each worker with models of its own | workers × {memory_mb:,} MB |
+| time | {core_hours:,.0f} core hours | photos × core seconds a photo / 3,600 |
+| cost | {core_hours:,.0f} × price of a core hour | core hours × price |
+| memory | at most {machine_gb:,.1f} GB a machine, models for each worker | workers × {memory_mb:,} MB |
 | results | {out_gb:,.0f} GB of JSON lines | photos × {row_bytes:,.0f} bytes |
-| photos | {in_gb:,.0f} GB to read, {in_mb_s:,.1f} MB/s for each {machine_cores}-core machine | photos × {photo_kb:,.0f} kB |
-| the process that writes | {driver_gb:,.1f} GB for places and hashes of all rows | photos × {driver_bytes:,.0f} bytes |
-| cost | {core_hours:,.0f} × price of a core hour | photos × CPU seconds a photo / 3,600 × price |
+| photos | {in_gb:,.0f} GB to read, {in_mb_s:,.1f} MB/s a machine | photos × {photo_kb:,.0f} kB |
+| the process that writes | {driver_gb:,.1f} GB for places and hashes of rows | photos × {driver_bytes:,.0f} bytes |
 
 ## How to run it
 
@@ -97,9 +99,10 @@ def page(file: Path, photos: int, machine_cores: int = 16) -> str:
     if not runs or len(timed) < 2:
         raise UserError(f"{file} holds no photos of a run by the local engine; make one with pipeline.batch")
     run = max(runs, key=lambda run: run["photos"])
-    cpu_s, count = run["cpu_seconds"] / run["photos"], run["photos"]
+    count = run["photos"]
+    cpu_s, core_s = run["cpu_seconds"] / count, run["workers"] * run["seconds"] / count
     row_bytes, photo_kb = file.stat().st_size / len(rows), fmean(r["file"]["bytes"] for r in timed) / 1000
-    core_hours, memory, driver = photos * cpu_s / 3600, run["memory_mb"], _driver_bytes(file)
+    core_hours, memory, driver = photos * core_s / 3600, run["memory_mb"], _driver_bytes(file)
     return TEXT.format(
         **{key: run[key] for key in ("began", "cores", "engine", "workers", "seconds")},
         photos=photos,
@@ -112,19 +115,19 @@ def page(file: Path, photos: int, machine_cores: int = 16) -> str:
         photo_kb=photo_kb,
         speed=count / run["seconds"],
         per_worker=count / run["seconds"] / run["workers"],
-        cpu=f"{cpu_s:.3f} s",
         cpu_s=cpu_s,
+        core_s=core_s,
         memory=f"{memory:,} MB with {run['workers']} workers sharing the models",
         memory_mb=memory,
         row_bytes=row_bytes,
-        stages=_stages(timed),
+        stages=_stages(timed, cpu_s),
         core_hours=core_hours,
         machine_cores=machine_cores,
         plan="\n".join(_days(days, core_hours, machine_cores) for days in DAYS),
         machine_gb=memory * machine_cores / 1000,
         out_gb=photos * row_bytes / 1e9,
         in_gb=photos * photo_kb / 1e6,
-        in_mb_s=machine_cores / cpu_s * photo_kb / 1000,
+        in_mb_s=machine_cores / core_s * photo_kb / 1000,
         driver_bytes=driver,
         driver_gb=photos * driver / 1e9,
     )
@@ -137,14 +140,16 @@ def _lines(file: Path) -> list[dict]:
         raise UserError(f"{file} is no file of pipeline.batch ({error})") from None
 
 
-def _stages(rows: list[dict]) -> str:
+def _stages(rows: list[dict], cpu_s: float) -> str:
     """Table rows: milliseconds of each stage."""
     whole = fmean(row["timings_ms"]["total"] for row in rows)
     lines = []
     for stage in rows[0]["timings_ms"]:
         ms = [row["timings_ms"][stage] for row in rows]
         most = quantiles(ms, n=20)[-1]
-        lines.append(f"| {stage} | {fmean(ms):.1f} | {median(ms):.1f} | {most:.1f} | {fmean(ms) / whole:.0%} |")
+        share = fmean(ms) / whole
+        figures = f"{fmean(ms):.1f} | {median(ms):.1f} | {most:.1f} | {share:.0%} | {1000 * cpu_s * share:.1f}"
+        lines.append(f"| {stage} | {figures} |")
     return "\n".join(lines)
 
 
