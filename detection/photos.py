@@ -13,7 +13,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", "
 MAX_PIXELS = 120_000_000  # a 100-megapixel camera fits; a decompression bomb does not
 MAX_UPLOAD_PIXELS = 50_000_000  # of a picture that somebody else sent: two at a time must fit in memory
 # No reader that starts another program (EPS) or makes no photos.
-UPLOAD_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "HEIF")
+UPLOAD_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
 MAX_SIDE = 1280  # detectors look at less; a JPEG decodes at 1/2, 1/4 or 1/8 scale while it stays above this
 
 
@@ -59,9 +59,11 @@ def open_photo(photo: str | os.PathLike | bytes) -> tuple[Image.Image, tuple[int
             raise PhotoError("not_a_file", f"{name} is a folder, not a photo")
         if (len(photo) if sent else Path(photo).stat().st_size) == 0:
             raise PhotoError("empty_file", f"{name} is empty (0 bytes)")
+        formats = UPLOAD_FORMATS if sent else None
         if _is_heif(photo):
             _enable_heif(name)
-        with _opened(io.BytesIO(photo) if sent else photo, UPLOAD_FORMATS if sent else None) as image:
+            formats = ("HEIF",) if sent else None
+        with _opened(io.BytesIO(photo) if sent else photo, formats) as image:
             return _decode(image, name, MAX_UPLOAD_PIXELS if sent else MAX_PIXELS)
     except FileNotFoundError:
         raise PhotoError("not_found", f"{name} does not exist") from None

@@ -1,16 +1,20 @@
 """Request bodies, read within bounds and never onto a disk."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 MOST_BYTES = 20_000_000  # of a body
 MOST_JSON = 200_000  # of a body without a photo
 MOST_DRAINED = 64_000_000  # of a refused body that is read to its end, so that its sender reads the answer
+DRAIN_SECONDS = 10
 MOST_FIELDS = 80
 
 
@@ -28,27 +32,39 @@ class InMemory(MultiPartParser):
     spool_max_size = MOST_BYTES + 1
 
 
+async def _received(request: Request) -> AsyncIterator[bytes]:
+    """The body from where it was left, chunk by chunk; `request.state.read` tells once it has ended."""
+    while not getattr(request.state, "read", False):
+        message = await request.receive()
+        request.state.read = not message.get("more_body", False)  # a disconnect has no more either
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        yield message.get("body", b"")
+
+
 async def _chunks(request: Request, most: int) -> AsyncIterator[bytes]:
     too_large = ApiError(413, "too_large", f"the body is too large; at most {most / 1e6:g} MB")
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > most:
         raise too_large
     count = 0
-    async for chunk in request.stream():
+    async for chunk in _received(request):
         count += len(chunk)
         if count > most:
             raise too_large
         yield chunk
-    request.state.read = True
 
 
 async def drain(request: Request) -> None:
     """Read on to the end of a body that was refused, within bounds: who still sends does not read the answer."""
     count = 0
-    while request.method == "POST" and not getattr(request.state, "read", False) and count < MOST_DRAINED:
-        message = await request.receive()
-        count += len(message.get("body", b""))
-        request.state.read = not message.get("more_body", False)
+    if request.method == "POST":
+        with suppress(ClientDisconnect, TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                async for chunk in _received(request):
+                    count += len(chunk)
+                    if count > MOST_DRAINED:
+                        break
 
 
 def content_type(request: Request) -> str:

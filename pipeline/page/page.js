@@ -51,7 +51,7 @@ const MOST_BYTES = 20e6, COUNT = 3, PAUSE = 250, SIDE = 1600;
 
 const $ = (id) => document.getElementById(id);
 const state = {
-  words: "ko", lang: "ko", style: "polite", writer: "t5", feedback: false, labels: [],
+  words: "ko", lang: "ko", style: "polite", writer: "t5", langChosen: false,
   file: null, seen: [], elements: [], comments: [], size: null, seed: 0, tender: null,
   said: [], busy: null, // `said`: comments of the photos before this one, so that openings and emoji vary
 };
@@ -175,6 +175,7 @@ async function draw(file) {
     Object.assign(canvas, { width: 1200, height: 800 });
     $("status").textContent = word("noPreview");
   }
+  $("frame").style.setProperty("--ratio", canvas.width / canvas.height);
 }
 
 function show(answer) {
@@ -344,7 +345,10 @@ function switches() {
 
 function choose(name, value) {
   state[name] = value;
-  if (name === "lang") names();
+  if (name === "lang") {
+    state.langChosen = true;
+    names();
+  }
   rewrite(0);
 }
 
@@ -367,7 +371,7 @@ async function start() {
   translate();
   try {
     const options = await send("v1/options");
-    Object.assign(state, options.default, { writers: options.writers, feedback: options.feedback });
+    Object.assign(state, options.default, { lang: state.words, writers: options.writers });
     $("save").hidden = !options.feedback;
     switches();
     await names();
@@ -380,6 +384,12 @@ $("interface").addEventListener("click", () => {
   state.words = state.words === "ko" ? "en" : "ko";
   remembered("words", state.words);
   translate();
+  if (!state.langChosen) { // comments follow the page until somebody wants otherwise
+    state.lang = state.words;
+    switches();
+    names();
+    rewrite(0);
+  }
 });
 $("theme").addEventListener("click", () => {
   look(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
