@@ -20,7 +20,8 @@ from language.rules import EMOJI
 THREES = "threes.bin"
 WORD = re.compile(r"[\w']+|[.!?~…|]+")
 NAME, END = "_", "|"  # stand for the name of an element, and for where a sentence begins and ends
-MOST_NEW = 1  # sequences of three words in a comment that the corpus does not hold
+MOST_NEW = 1  # sequences of three words in a good comment that the corpus does not hold
+TOO_NEW = 3  # of those: the sentences are mixed up
 MOST_TIMES = 3  # that a comment says a word of more than three letters
 
 

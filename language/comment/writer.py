@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from configs.errors import UserError
 from language.comment.card import check_fingerprints, find_model, fingerprints, read_card
 from language.comment.decoder import THREADS, Decoder
-from language.comment.fluency import MOST_NEW, load_threes, new_threes, stutters
+from language.comment.fluency import MOST_NEW, TOO_NEW, load_threes, new_threes, stutters
 from language.memory import Memory, opening
 from language.records import Comment, Element, ElementList, find_evidence
 from language.render import end_after_source, render_input, render_plan, render_source
@@ -132,15 +132,15 @@ class CommentWriter:
         """Up to `count` comments that break no rule and begin differently, what was not said lately first."""
         repeats = memory.repeats if memory else lambda text: 0
         good: dict[str, Comment] = {}
+        worse = lambda comment: (repeats(comment.text), self._is_bold(comment.text, elements))
         for _ in range(ROUNDS):
             candidates = self._candidates(elements, rng, max(CANDIDATES, 3 * count))
-            kept = rank([d for d in candidates if not self._flaws(self.decoder.text(d.new), elements)], rng)
-            for draft in sorted(kept, key=lambda d: self._new_threes(self.decoder.text(d.new), elements)):
+            for draft in self._ranked([d for d in candidates if not self._flaws(d, elements)], elements, rng):
                 text = self.decoder.text(draft.new)
                 good.setdefault(opening(text), Comment(text, round(draft.score, 4)))
-            if sum(not repeats(c.text) for c in good.values()) >= count:
+            if sum(not any(worse(c)) for c in good.values()) >= count:
                 break
-        return sorted(good.values(), key=lambda c: repeats(c.text))[:count]
+        return sorted(good.values(), key=worse)[:count]
 
     def _candidates(self, elements: ElementList, rng: random.Random, count: int) -> list["Draft"]:
         """For each plan of what to speak of, several beginnings drawn, the best quarter written to its end.
@@ -154,7 +154,7 @@ class CommentWriter:
         starts = [self.decoder.tokens(plan) for plan in dict.fromkeys(rendered)]
         drafts = [Draft(len(start), start) for start in starts]
         drafts = self._written_on(source, self._drawn(source, drafts, WIDTH, -(-count // len(starts)), rng))
-        drafts = rank([d for d in drafts if not self._spoiled(d, elements)], rng)[: -(-count // 4)]
+        drafts = self._ranked([d for d in drafts if not self._spoiled(d, elements)], elements, rng)[: -(-count // 4)]
         done: list[Draft] = []
         while drafts:
             drawn = self._drawn(source, drafts, WIDTH // 2, 1, rng)
@@ -169,20 +169,24 @@ class CommentWriter:
         last = draft.tokens[-1]
         if last == self.decoder.eos:
             return True
-        return bool(EMOJI.search(last)) and not self._flaws(self.decoder.text(draft.new), elements)
+        return bool(EMOJI.search(last)) and not self._flaws(draft, elements)
 
     def _spoiled(self, draft: "Draft", elements: ElementList) -> bool:
-        return bool(self._flaws(self.decoder.text(draft.new), elements) - OPEN_RULES)
+        return bool(self._flaws(draft, elements) - OPEN_RULES)
 
-    def _flaws(self, text: str, elements: ElementList) -> set[str]:
-        """The rules that a text breaks, and what gives a small model's slips away."""
-        if not text:
+    def _flaws(self, draft: "Draft", elements: ElementList) -> set[str]:
+        """The rules that a draft breaks, and what gives a small model's slips away."""
+        if not (text := self.decoder.text(draft.new)):
             return {"empty"}
-        slips = {"stutters": stutters(text), "mixed up": self._new_threes(text, elements) > MOST_NEW}
+        slips = {"stutters": stutters(text), "mixed up": new_threes(text, elements, self.threes) >= TOO_NEW}
         return {*violations(text, elements, self.style), *(name for name, hit in slips.items() if hit)}
 
-    def _new_threes(self, text: str, elements: ElementList) -> int:
-        return new_threes(text, elements, self.threes)
+    def _is_bold(self, text: str, elements: ElementList) -> bool:
+        return new_threes(text, elements, self.threes) > MOST_NEW
+
+    def _ranked(self, drafts: list["Draft"], elements: ElementList, rng: random.Random) -> list["Draft"]:
+        """Drafts by sureness, bold ones last."""
+        return sorted(rank(drafts, rng), key=lambda d: self._is_bold(self.decoder.text(d.new), elements))
 
     def _written_on(self, source: list[str], drafts: list["Draft"]) -> list["Draft"]:
         """Each draft with its sentence written to the end."""
