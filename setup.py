@@ -74,7 +74,8 @@ setup(
             "prometheus-client>=0.20",
             "gradio>=6.0",
         ],
-        "scale": ["ray[data]>=2.40"],
+        "batch": ["imagehash>=4.3", "numpy>=2.0"],
+        "scale": ["ray[data]>=2.40", "imagehash>=4.3", "numpy>=2.0"],
         "dev": [
             "pytest>=8.0",
             "hypothesis>=6.100",
@@ -85,6 +86,7 @@ setup(
             "ipykernel>=6.29",
             "ruff>=0.6",
             "fonttools>=4.50",
+            "imagehash>=4.3",
             "build>=1.2",
             "pillow-heif>=0.18",
             "python-multipart>=0.0.18",

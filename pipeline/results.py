@@ -47,9 +47,8 @@ class Results:
         self.file, self.beside = file, file.with_name(f"{file.name}.settings.json")
         self.entries: dict[str, Entry] = {}
         try:
+            self._rows = _held(file)
             self._agree(settings)
-            self._lock = _locked(self.beside)
-            self._rows = file.open("a+b")
         except OSError as error:
             raise UserError(f"--out {file} cannot be written: {error.strerror}") from None
         self._read()
@@ -59,11 +58,10 @@ class Results:
 
     def __exit__(self, *_) -> None:
         self._rows.close()
-        self._lock.close()
 
     def _agree(self, settings: dict) -> None:
-        """The settings of the file are these, or there is no file yet."""
-        if self.file.exists() and self.file.stat().st_size:
+        """The settings of the file are these, or there is there are no rows yet."""
+        if self.file.stat().st_size:
             try:
                 before = json.loads(self.beside.read_text("utf-8"))
             except (OSError, ValueError):
@@ -150,23 +148,24 @@ class Results:
             os.fsync(out.fileno())
         os.replace(part, self.file)
         self._rows.close()
-        self._rows = self.file.open("a+b")
+        self._rows = _held(self.file)
         self._read()
 
 
-def _locked(path: Path):
-    """Open a file that one run at a time may hold; the system lets go of it when the run dies.
+def _held(file: Path):
+    """A file open for reading and appending, which one run at a time may hold; the system lets go of it when the run
+    dies.
 
     Raises:
         UserError: another run holds it.
     """
-    held = path.open("rb")
+    rows = file.open("a+b")
     try:
         import fcntl
     except ImportError:  # no such locks on Windows
-        return held
+        return rows
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(rows, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise UserError(f"another run is writing {path.name.removesuffix('.settings.json')}; wait for it") from None
-    return held
+        raise UserError(f"another run is writing {file}; wait for it") from None
+    return rows

@@ -31,7 +31,8 @@ Source: `python -m pipeline.batch`, {began} UTC, {cores} CPU cores, engine `{eng
 | what | a photo |
 |---|---|
 | speed | {speed:.2f} photos a second, {per_worker:.2f} a worker |
-| core seconds | {core_s:.3f} by the clock (workers × seconds / photos), {cpu_s:.3f} of CPU time |
+| CPU time | {cpu_s:.3f} s, loading of the models included |
+| share of its cores' time that the batch got | {busy:.0%} (CPU time / (workers × seconds)) |
 | memory of the process at its most | {memory} |
 | output | {row_bytes:,.0f} bytes of JSON |
 
@@ -44,8 +45,8 @@ last column is the CPU time of a photo, parted by their shares.
 
 ## Plan for {photos:,} photos
 
-A photo took {core_s:.3f} core seconds by the clock, so {photos:,} photos take {core_hours:,.0f} core hours, however
-they are spread: hours = photos × core seconds a photo / (3,600 × workers), a worker on each core.
+A photo takes {cpu_s:.3f} s of CPU time, so {photos:,} photos take {core_hours:,.0f} core hours, however spread:
+hours = photos × CPU seconds a photo / (3,600 × workers), a worker on each core that it has for itself.
 
 | done in | workers | of {machine_cores} cores: machines |
 |---|---|---|
@@ -53,7 +54,7 @@ they are spread: hours = photos × core seconds a photo / (3,600 × workers), a 
 
 | what | needs | how it grows |
 |---|---|---|
-| time | {core_hours:,.0f} core hours | photos × core seconds a photo / 3,600 |
+| time | {core_hours:,.0f} core hours | photos × CPU seconds a photo / 3,600 |
 | cost | {core_hours:,.0f} × price of a core hour | core hours × price |
 | memory | at most {machine_gb:,.1f} GB a machine, models for each worker | workers × {memory_mb:,} MB |
 | results | {out_gb:,.0f} GB of JSON lines | photos × {row_bytes:,.0f} bytes |
@@ -100,9 +101,9 @@ def page(file: Path, photos: int, machine_cores: int = 16) -> str:
         raise UserError(f"{file} holds no photos of a run by the local engine; make one with pipeline.batch")
     run = max(runs, key=lambda run: run["photos"])
     count = run["photos"]
-    cpu_s, core_s = run["cpu_seconds"] / count, run["workers"] * run["seconds"] / count
+    cpu_s, busy = run["cpu_seconds"] / count, run["cpu_seconds"] / (run["workers"] * run["seconds"])
     row_bytes, photo_kb = file.stat().st_size / len(rows), fmean(r["file"]["bytes"] for r in timed) / 1000
-    core_hours, memory, driver = photos * core_s / 3600, run["memory_mb"], _driver_bytes(file)
+    core_hours, memory, driver = photos * cpu_s / 3600, run["memory_mb"], _driver_bytes(file)
     return TEXT.format(
         **{key: run[key] for key in ("began", "cores", "engine", "workers", "seconds")},
         photos=photos,
@@ -116,7 +117,7 @@ def page(file: Path, photos: int, machine_cores: int = 16) -> str:
         speed=count / run["seconds"],
         per_worker=count / run["seconds"] / run["workers"],
         cpu_s=cpu_s,
-        core_s=core_s,
+        busy=busy,
         memory=f"{memory:,} MB with {run['workers']} workers sharing the models",
         memory_mb=memory,
         row_bytes=row_bytes,
@@ -127,7 +128,7 @@ def page(file: Path, photos: int, machine_cores: int = 16) -> str:
         machine_gb=memory * machine_cores / 1000,
         out_gb=photos * row_bytes / 1e9,
         in_gb=photos * photo_kb / 1e6,
-        in_mb_s=machine_cores / core_s * photo_kb / 1000,
+        in_mb_s=machine_cores / cpu_s * photo_kb / 1000,
         driver_bytes=driver,
         driver_gb=photos * driver / 1e9,
     )
