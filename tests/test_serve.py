@@ -330,7 +330,7 @@ def test_figures_and_the_interface_document(client):
         (["--queue", "-1"], "--queue must be at least 0"),
         (["--api-key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY"),
         (["--save-feedback", "no/such/file.jsonl"], "does not exist"),
-        (["--host", "256.1.1.1"], "cannot answer on 256.1.1.1:8000"),
+        (["--host", "192.0.2.1"], "cannot answer on 192.0.2.1:8000"),  # not ours
     ],
 )
 def test_wrong_usage_is_one_line(args, message):
