@@ -42,7 +42,6 @@ class RayEngine:
 
     def __enter__(self) -> "RayEngine":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this computer
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import ray
 
         own = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": self.args.workers, "include_dashboard": False}

@@ -17,7 +17,7 @@ from pipeline.draw import annotate
 from pipeline.engines import in_order
 from pipeline.results import Results
 
-SIDE, QUALITY = 400, 60  # of a thumbnail: sharp at the width of a phone, about 27 kB of HTML a photo
+SIDE, QUALITY = 400, 60  # of a thumbnail: sharp at the width of a phone, about 22 kB of HTML a photo
 WORDS = {
     "ko": {
         "title": "사진 {count:,}장의 댓글",
