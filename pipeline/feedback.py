@@ -151,7 +151,7 @@ def _write_yolo(rows: list[tuple[dict, list[Element]]], kind: str, photos: Path,
         lines = [_yolo_line(names.index(e.id), box, row) for e in elements for box in e.boxes]
         text.with_suffix(".txt").write_text("".join(lines), "utf-8")
     val = "images/val" if len(concerned) > 1 else "images/train"
-    data = {"path": ".", "train": "images/train", "val": val, "names": dict(enumerate(names))}
+    data = {"train": "images/train", "val": val, "names": dict(enumerate(names))}
     (folder / "data.yaml").write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", "utf-8")  # JSON is YAML
     return len(concerned)
 
