@@ -5,6 +5,7 @@ machine must see the photos under the same paths.
 """
 
 import json
+import logging
 import os
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
@@ -42,8 +43,11 @@ class RayEngine:
 
     def __enter__(self) -> "RayEngine":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this computer
-        import ray
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what goes wrong is raised
+        import ray.data
 
+        for name in ("ray", "ray.data"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         own = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": self.args.workers, "include_dashboard": False}
         try:
             ray.init(logging_level="error", log_to_driver=False, **own)
