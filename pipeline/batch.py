@@ -123,6 +123,8 @@ def run(args: argparse.Namespace, photos: list[str], results) -> Tally:
             tally.count(row["error"] is not None, row["duplicate_of"] is not None)
             tally.new += 1
             report()
+            if tally.stopped and args.engine == "ray":  # it has all names in hand at once
+                break
         seconds = time.perf_counter() - began_work
     results.arrange(photos)
     _note(args, tally, {"began": began, "seconds": seconds, "cpu_seconds": time.process_time() - used})
