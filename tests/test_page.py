@@ -64,7 +64,7 @@ def page(browser, service):
     page, problems = context.new_page(), []
     page.set_default_timeout(60_000)
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("console", lambda m: m.type != "error" or "status of 415" in m.text or problems.append(m.text))
     page.on("request", lambda r: r.url.startswith(service.url) or problems.append(f"asked for {r.url}"))
     page.goto(service.url)
     page.set_input_files("#file", PHOTOS / "astronaut.jpg")

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from detection.labels import EMOTION_IDS, OBJECT_IDS, PLAIN_IDS, load_pack
 from pipeline.api.bodies import ApiError, checked, content_type, drain, fields_of, photo_of, read_form, read_json
@@ -236,6 +237,10 @@ def _answer_errors(app: FastAPI) -> None:
     async def _(request: Request, error: ApiError):
         await drain(request)
         return answer(error.status, error.kind, str(error), error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def _(_: Request, error: ClientDisconnect):
+        return answer(400, "disconnected", "the sender left")  # nobody reads it, but it is counted
 
     @app.exception_handler(RequestValidationError)
     async def _(_: Request, error: RequestValidationError):
