@@ -15,6 +15,7 @@ WRITES = {
     "05_data_generation": "sft/train.jsonl",
     "06_captions": "captions.html",
     "07_visual_dialog": "evaluated/ranks.scores/evaluation.json",
+    "08_use_it": "corrected/pairs.jsonl",
 }
 
 

@@ -99,7 +99,7 @@ def hostile(number: int) -> tuple[bytes, str]:
     if kind == 2:  # the other way round
         return rng.choice([b"<html>", b"GIF89a<script>", b"%PDF-1.7\n", b"PK\x03\x04"]) + CAT, name
     if kind == 3:  # small on the line, huge in memory
-        return png(rng.choice([9_000, 30_000, 65_000]), rng.choice([9_000, 40_000]), 40), name
+        return png(rng.choice([9_000, 30_000, 65_000]), rng.choice([9_000, 40_000]), 4), name
     if kind == 4:  # sizes past all bounds
         return png(2**31 - 1, rng.choice([1, 2**31 - 1]), 0), name
     if kind == 5:  # script
