@@ -188,3 +188,42 @@ def test_a_patched_opener_does_not_leak_its_import_error(tmp_path, monkeypatch):
     with pytest.raises(PhotoError) as error:
         open_photo(tmp_path / "text.jpg")
     assert error.value.kind == "not_an_image"
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "bmp", "webp", "tif", "heic"])
+def test_bytes_are_opened_by_their_content(suffix):
+    import io
+
+    if suffix == "heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    out = io.BytesIO()
+    names = {"jpg": "JPEG", "tif": "TIFF", "heic": "HEIF"}
+    Image.open(PHOTOS / "cat.jpg").save(out, names.get(suffix, suffix.upper()))
+    assert open_photo(out.getvalue())[1] == (451, 300)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", "empty_file"),
+        (b"no photo", "not_an_image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not_an_image"),  # would start Ghostscript
+        (b"P6\n8000 8000\n255\n", "not_an_image"),  # a format no camera writes
+        (b"\0\0\0\x18ftypheic" + bytes(40), "not_an_image"),
+        ((PHOTOS / "cat.jpg").read_bytes()[:9000], "damaged"),
+    ],
+)
+def test_bytes_that_are_no_photo(data, kind):
+    with pytest.raises(PhotoError) as caught:
+        open_photo(data)
+    assert caught.value.kind == kind and str(caught.value).startswith("the photo ")
+
+
+def test_threads_do_not_undo_each_others_limit():
+    """Pillow's limit is one for all threads; whoever opens puts back what was there."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    data, limit = (PHOTOS / "cat.jpg").read_bytes(), Image.MAX_IMAGE_PIXELS
+    with ThreadPoolExecutor(8) as pool:
+        assert {size for _, size in pool.map(open_photo, [data] * 200)} == {(451, 300)}
+    assert limit == Image.MAX_IMAGE_PIXELS

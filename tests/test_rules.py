@@ -8,7 +8,7 @@ import yaml
 from configs.errors import UserError
 from configs.rules import FILE, load_rules
 from language.records import ElementList
-from language.rules import COMPILED, describe, is_tender, violations
+from language.rules import COMPILED, describe, is_tender, tender_elements, violations
 from tests.helpers import run_module
 
 
@@ -76,6 +76,12 @@ def test_tender_moments_are_known():
     assert tender("슬픔, 꽃") and tender("슬픔, 분노") and tender("기쁨, 휠체어") and tender("들것")
     assert not tender("기쁨, 꽃") and not tender("슬픔, 기쁨") and not tender("")
     assert "농담" in describe("ko", "polite", tender=True) and "No questions" in describe("en", "casual")
+
+
+def test_what_wants_gentle_words_is_named():
+    because = lambda text: [e.id for e in tender_elements(ElementList.parse(text))]
+    assert because("슬픔, 꽃") == ["sad"] and because("기쁨, 휠체어, 장례식장") == ["Wheelchair", "장례식장"]
+    assert because("슬픔, 휠체어") == ["sad", "Wheelchair"] and because("기쁨, 슬픔") == []
 
 
 def test_the_command_compiles():

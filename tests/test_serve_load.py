@@ -61,7 +61,7 @@ def test_load(service):
 def test_past_the_bound_there_are_503s_and_nothing_else(tmp_path):
     with running(tmp_path, "--queue", "4") as narrow:
         statuses = [status for status, _ in together(narrow.url, 200)]
-        assert set(statuses) == {200, 503} and statuses.count(200) >= 12
+        assert set(statuses) == {200, 503} and statuses.count(200) >= 6  # its places
         assert httpx.get(f"{narrow.url}/health").json()["inside"] == 0
 
 

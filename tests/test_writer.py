@@ -117,6 +117,34 @@ def test_unknown_words_and_long_lists_still_get_a_comment(writer):
         assert comment.evidence  # something of the list is spoken of by its name
 
 
+@pytest.mark.parametrize("model", ["t5", "gpt2"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        ", ".join(f"낱말{number}뿡꿻쀍쉙" for number in range(40)),  # more than GPT-2 has positions for
+        "뷁" * 40,  # one name that is too long by itself
+        "모자, 안경, " + "뷁" * 90,  # it is left out, the others stay
+    ],
+)
+def test_lists_longer_than_a_model_can_read_are_cut(model, text):
+    comment = CommentWriter(model).write(text)[0]
+    assert comment.text and "뷁" not in comment.text
+
+
+def test_one_model_speaks_every_language_and_style(writer):
+    other = writer.speaking("en", "casual")
+    assert other.decoder is writer.decoder and (writer.lang, writer.style) == ("ko", "polite")
+    assert other.write("모자") == CommentWriter(writer.model, "en", "casual").write("모자")
+    with pytest.raises(UserError, match="not fr"):
+        writer.speaking("fr", "polite")
+
+
+def test_a_memory_lives_without_a_file(writer):
+    memory = Memory()
+    texts = [writer.write("고양이", seed=0, memory=memory)[0].text for _ in range(4)]
+    assert len({opening(t) for t in texts}) == 4
+
+
 def test_the_phrase_bank_answers_where_the_model_cannot_and_says_so(writer, monkeypatch):
     assert {c.source for c in writer.write("기쁨, 케이크", count=3)} == {"model"}
     monkeypatch.setattr(writer, "_candidates", lambda *_: [Draft(0, writer.decoder.tokens("어디서 사셨어요? 😊"))])
