@@ -91,6 +91,8 @@ setup(
             "pillow-heif>=0.18",
             "python-multipart>=0.0.18",
             "prometheus-client>=0.20",
+            "httpx>=0.27",
+            "httpx2>=2.0",
             "schemathesis>=4.0",
             "playwright>=1.45",
         ],

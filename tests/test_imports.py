@@ -17,7 +17,19 @@ ALLOWED = {
     "datagen": {"configs", "datagen", "language", "detection.labels"},
     "pipeline": {"configs", "detection", "language", "pipeline"},
 }
-HEAVY = ("torch", "cv2", "transformers", "ultralytics", "datasets", "pydantic", "yaml", "matplotlib")
+HEAVY = (
+    "torch",
+    "cv2",
+    "transformers",
+    "ultralytics",
+    "datasets",
+    "pydantic",
+    "yaml",
+    "matplotlib",
+    "fastapi",
+    "uvicorn",
+    "ray",
+)
 
 
 def imports(file) -> set[str]:
