@@ -1,7 +1,6 @@
 """Batches at length: killed and gone on, and how well the cores are used."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -54,7 +53,7 @@ def speed(commenter: PhotoCommenter, workers: int, photos: list[str]) -> float:
     return len(photos) / (time.perf_counter() - start)
 
 
-@pytest.mark.skipif(cores() < 2 or os.getloadavg()[0] > 1.5, reason="needs two cores for itself")
+@pytest.mark.skipif(cores() < 2, reason="needs two cores")
 def test_workers_fill_the_cores():
     """Best of three, in turns, so that what else the machine does touches all alike."""
     photos = [str(p) for p in sorted(PHOTOS.glob("*.jpg"))] * 10
