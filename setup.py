@@ -72,8 +72,8 @@ setup(
             "uvicorn>=0.30",
             "python-multipart>=0.0.18",
             "prometheus-client>=0.20",
-            "gradio>=6.0",
         ],
+        "demo": ["gradio>=6.0"],  # of captioners; needs `train`, too
         "batch": ["imagehash>=4.3", "numpy>=2.0"],
         "scale": ["ray[data]>=2.40", "imagehash>=4.3", "numpy>=2.0"],
         "dev": [

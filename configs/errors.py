@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+OURS = ("configs", "datagen", "detection", "language", "pipeline")
+
 
 class UserError(Exception):
     """A mistake in usage or input. The message names what was wrong and what is allowed, in one line."""
@@ -15,7 +17,8 @@ class UserError(Exception):
 def exit_with(main, argv=None):
     """Run a command's `main(argv) -> int` and leave with its status.
 
-    A `UserError` becomes one line on stderr and status 2; Ctrl-C becomes status 130 without a traceback.
+    A `UserError`, or a library that only an extra installs, becomes one line on stderr and status 2; Ctrl-C becomes
+    status 130 without a traceback.
     """
     try:
         status = main(argv)
@@ -29,6 +32,11 @@ def exit_with(main, argv=None):
     except BrokenPipeError:  # the reader of our output (`| head`) has gone
         sys.stdout = None
         status = 141
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in OURS:
+            raise
+        print(f"error: {error.name} is not installed; requirements.txt has it", file=sys.stderr)
+        status = 2
     except OSError as error:  # a full disk
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

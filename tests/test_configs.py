@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from configs.errors import UserError
+from configs.errors import UserError, exit_with
 from configs.load import load_settings
 from detection.emotion.train import EmotionSettings
 from detection.objects.join import JoinSettings
@@ -76,3 +76,21 @@ def test_missing_config_and_bad_override(tmp_path):
         load_settings(tmp_path / "none.yaml", WriterSettings)
     with pytest.raises(UserError, match="key=value"):
         load_settings(ROOT / "configs/comment/t5_pocket.yaml", WriterSettings, ["epochs"])
+
+
+def test_a_library_that_is_not_installed_is_one_line(capsys):
+    def main(argv):
+        import a_library_of_an_extra  # noqa: F401
+
+    with pytest.raises(SystemExit) as stop:
+        exit_with(main)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: a_library_of_an_extra is not installed; requirements.txt has it\n"
+
+
+def test_a_missing_module_of_ours_is_our_mistake():
+    def main(argv):
+        import pipeline.no_such_module  # noqa: F401
+
+    with pytest.raises(ModuleNotFoundError):
+        exit_with(main)
