@@ -151,7 +151,7 @@ def _photo_problem(path: Path) -> str:
     try:
         with Image.open(path) as image:
             image.verify()
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, ImportError):  # see datagen/fetch.py
         return "the photo is broken"
     return ""
 

@@ -57,5 +57,6 @@ def check_picture(data: bytes) -> None:
     try:
         with Image.open(BytesIO(data)) as image:
             image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    # ImportError: where Ultralytics is loaded, its own `Image.open` looks for another HEIF plugin
+    except (OSError, SyntaxError, ValueError, ImportError, Image.DecompressionBombError) as error:
         raise FetchError(f"no picture: {' '.join(str(error).split())[:120]}") from error

@@ -228,7 +228,7 @@ def _jpeg_problem(data: bytes) -> str:
             image.draft("RGB", (64, 64))  # all of the file is read, and an eighth of the pixels made
             image.load()
             return "" if image.format == "JPEG" else f"is {image.format}, not JPEG"
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, ImportError) as error:  # see datagen/fetch.py
         return f"is broken: {' '.join(str(error).split())[:100]}"
 
 

@@ -1,10 +1,13 @@
 """Fixtures: real photos, the embedded models (loaded once), and the shared reference data where there is any."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from pipeline import PhotoCommenter
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # its client reads it when imported: a hub name fails at once
 
 ROOT = Path(__file__).parents[1]
 PHOTOS = ROOT / "tests" / "photos"

@@ -210,6 +210,7 @@ def test_left_padding_leaves_no_prompt_in_what_was_written(published):
 LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"]
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_learns(tmp_path, pairs_file):
     bits = []
     for name, launch, batch in (("one", [], 16), ("two", [*LAUNCH, "--mixed_precision=no", "--dynamo_backend=no"], 8)):

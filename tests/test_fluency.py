@@ -7,7 +7,7 @@ import pytest
 
 from language.comment import CommentWriter, corpus
 from language.comment.card import POCKET
-from language.comment.fluency import MOST_NEW, load_threes, new_threes, save_threes, stutters, threes
+from language.comment.fluency import MOST_NEW, load_threes, new_threes, save_threes, stutters, threes, wrong_article
 from language.records import ElementList, Pair
 
 KINDEST = "At two in the morning the convenience store is the kindest place in town 🌙"
@@ -34,10 +34,25 @@ def test_a_good_comment_does_not(text):
     assert not stutters(text)
 
 
+@pytest.mark.parametrize(
+    "text", ["A armadillo, it's heavy enough. 🔥", "What an hat! 😊", "Half an year, a hour, a honest try 🌿"]
+)
+def test_an_article_that_does_not_agree_is_told(text):
+    assert wrong_article(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["An hour with a ukulele and a European unicycle 🎉", "An SUV, a UFO and a one-off 🚗", "모자가 멋져요! 😊"]
+)
+def test_an_article_that_agrees_is_not(text):
+    assert not wrong_article(text)
+
+
 def test_our_corpus_hardly_stutters():
     for lang in corpus.LANGUAGES:
         written = corpus.written(lang)
         assert sum(stutters(pair.comment) for pair in written) / len(written) < 0.02
+        assert not any(wrong_article(pair.comment) for pair in written)
 
 
 def test_names_stand_for_each_other_and_sentences_have_ends():

@@ -19,7 +19,12 @@ WRITES = {
 }
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+LONG = ("01_emotion_detector", "04_compare", "06_captions")  # a quarter of a minute and more
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, id=p.stem, marks=pytest.mark.slow if p.stem in LONG else []) for p in NOTEBOOKS]
+)
 def test_the_notebook_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv("DAETGEUL_RUN", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))

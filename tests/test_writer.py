@@ -267,12 +267,13 @@ def test_the_fingerprint_changes_with_the_rendering(monkeypatch):
         CommentWriter()
 
 
-def test_hidden_modules_come_back():
-    with hidden_modules("wave"), pytest.raises(ImportError):
-        import wave
-    import wave  # noqa: F811
+def test_hidden_modules_come_back(monkeypatch):
+    monkeypatch.delitem(sys.modules, "tabnanny", raising=False)
+    with hidden_modules("tabnanny"), pytest.raises(ImportError):
+        import tabnanny
+    import tabnanny  # noqa: F811
 
-    assert wave is sys.modules["wave"]
+    assert tabnanny is sys.modules["tabnanny"]
 
 
 def test_the_tokenizer_knows_every_character(tmp_path):

@@ -12,7 +12,8 @@ from detection.labels import OBJECT_IDS, PLAIN_IDS, load_pack
 from language.comment import CommentWriter, corpus
 from language.rules import EMOJI
 
-LISTS = 100
+pytestmark = pytest.mark.slow
+LISTS = 200
 CHEERFUL = re.compile(r"\b(happy|happiness|joy|yay|congratulations|celebrat\w+|hooray|party)\b", re.I)
 GLOOMY = re.compile(r"\b(sad|cheer up|hang in there|heartbroken|sorrow)\b", re.I)
 # names that are everyday words too: "the world is your oyster", "dress up"

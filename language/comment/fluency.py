@@ -22,6 +22,8 @@ WORD = re.compile(r"[\w']+|[.!?~…|]+")
 NAME, END = "_", "|"  # stand for the name of an element, and for where a sentence begins and ends
 MOST_NEW = 1  # sequences of three words in a good comment that the corpus does not hold
 TOO_NEW = 3  # of those: the sentences are mixed up
+ARTICLE = re.compile(r"(\ban?|(?:^|(?<=[.!~…] ))An?) ([A-Za-z]\w+)")  # "plan A is ready" has none
+VOWEL = re.compile(r"(?!uni|us[aeu]|uti|uku|eu|one\b|once)[aeiou]|hour|honest|heir", re.I)  # by sound
 MOST_TIMES = 3  # that a comment says a word of more than three letters
 
 
@@ -77,3 +79,9 @@ def stutters(text: str) -> bool:
     in_a_row = any(a == b for a, b in pairwise(words))
     often = Counter(word for word in words if len(word) > 3)
     return in_a_row or len(threes) > len(set(threes)) or max(often.values(), default=0) > MOST_TIMES
+
+
+def wrong_article(text: str) -> bool:
+    """Whether an English text says "a armadillo" or "an hat"; a name may stand where the corpus had another."""
+    found = (m.groups() for m in ARTICLE.finditer(text) if not m[2].isupper())
+    return any((article.casefold() == "an") != bool(VOWEL.match(word)) for article, word in found)

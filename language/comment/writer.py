@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from configs.errors import UserError
 from language.comment.card import check_fingerprints, find_model, fingerprints, read_card
 from language.comment.decoder import THREADS, Decoder
-from language.comment.fluency import MOST_NEW, TOO_NEW, load_threes, new_threes, stutters
+from language.comment.fluency import MOST_NEW, TOO_NEW, load_threes, new_threes, stutters, wrong_article
 from language.memory import Memory, opening
 from language.records import Comment, Element, ElementList, find_evidence
 from language.render import end_after_source, render_input, render_plan, render_source
@@ -22,7 +22,7 @@ LEEWAY = 0.15  # in mean log probability per token
 MOST_TOKENS = 96  # of a comment
 MOST_SOURCE = 64  # tokens of an element list: some 25 names
 OPEN_RULES = {"emoji", "names nothing", "length", "speech level"}  # a first sentence may still come to keep them
-ROUNDS = 6  # of candidates, while too few of them keep the rules
+ROUNDS = 16  # of candidates, while too few of them keep the rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,11 @@ class CommentWriter:
         """The rules that a draft breaks, and what gives a small model's slips away."""
         if not (text := self.decoder.text(draft.new)):
             return {"empty"}
-        slips = {"stutters": stutters(text), "mixed up": new_threes(text, elements, self.threes) >= TOO_NEW}
+        slips = {
+            "stutters": stutters(text),
+            "article": wrong_article(text),
+            "mixed up": new_threes(text, elements, self.threes) >= TOO_NEW,
+        }
         return {*violations(text, elements, self.style), *(name for name, hit in slips.items() if hit)}
 
     def _is_bold(self, text: str, elements: ElementList) -> bool:

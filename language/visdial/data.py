@@ -168,7 +168,7 @@ def _photo_problem(photo: Path | None) -> str:
             return ""
     except FileNotFoundError:
         return f"no photo {photo}"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (OSError, ValueError, SyntaxError, ImportError, Image.DecompressionBombError):  # ImportError: Ultralytics'
         return f"{photo} is no picture"
 
 
