@@ -11,6 +11,7 @@ from tests.test_llm_faults import ENV
 
 JOB = """
 import json, resource, sys, time
+from pathlib import Path
 from datagen.comments import CommentJob, CommentSettings
 from datagen.jobs import plan, run_job
 from configs.load import load_settings
@@ -31,7 +32,10 @@ plan(job)
 planned = time.perf_counter()
 run_job(job, provider=Instant())
 ended = time.perf_counter()
+status = Path("/proc/self/status")  # getrusage on Linux counts what the parent held when it started us
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+if status.exists():
+    peak = int(status.read_text().partition("VmHWM:")[2].split()[0]) / 1024
 took = {"plan_s": planned - start, "run_s": ended - planned, "cpu_s": time.process_time()}
 print(json.dumps({"rows": int(rows), **{name: round(s, 1) for name, s in took.items()}, "peak_mb": round(peak, 1)}))
 """
