@@ -96,16 +96,7 @@ class CommentJob:
         s = self.settings
         ask = {"elements": render_input(elements), "count": str(s.count)}
         system = {"rules": describe(s.lang, s.style, is_tender(elements))}
-        return Request(
-            model=s.model,
-            messages=self.prompt.messages(ask, system),
-            temperature=s.temperature,
-            top_p=s.top_p,
-            max_tokens=s.max_tokens,
-            schema=self.schema,
-            seed=s.seed,
-            rules=self.rules,
-        )
+        return self.settings.request(self.prompt.messages(ask, system), self.schema, self.rules)
 
     def check(self, text: str, source: dict) -> tuple[object | None, list[str]]:
         reply, problems = parse(text, Comments)

@@ -84,17 +84,9 @@ class InstagramJob:
                 yield Item(key, row, problem="all five captions are empty")
 
     def _request(self, row: dict) -> Request:
-        s = self.settings
         captions = "\n".join(f"{number}. {row[name].strip()}" for number, name in enumerate(CAPTIONS, 1))
-        return Request(
-            model=s.model,
-            messages=self.prompt.messages({"captions": captions}, {"examples": self.examples}),
-            temperature=s.temperature,
-            top_p=s.top_p,
-            max_tokens=s.max_tokens,
-            schema=SCHEMA,
-            seed=s.seed,
-            rules=self.rules,
+        return self.settings.request(
+            self.prompt.messages({"captions": captions}, {"examples": self.examples}), SCHEMA, self.rules
         )
 
     def check(self, text: str, source: dict) -> tuple[object | None, list[str]]:

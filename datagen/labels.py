@@ -93,15 +93,8 @@ class LabelJob:
             "others": "; ".join(f"{code}: {load_pack(code).name(label)}" for code in others) or "none",
             "glossary": "; ".join(f"{term} = {name}" for term, name in self._terms_in(source["name"])) or "none",
         }
-        return Request(
-            model=s.model,
-            messages=self.prompt.messages(ask, {"language": s.language_name, "longest": str(s.longest)}),
-            temperature=s.temperature,
-            top_p=s.top_p,
-            max_tokens=s.max_tokens,
-            schema=self.schema,
-            seed=s.seed,
-            rules=self.rules,
+        return self.settings.request(
+            self.prompt.messages(ask, {"language": s.language_name, "longest": str(s.longest)}), self.schema, self.rules
         )
 
     def _terms_in(self, name: str) -> list[tuple[str, str]]:

@@ -107,17 +107,7 @@ class VisdialJob:
         return self.prompt.messages({"conversation": asked}, {name: str(most) for name, most in self.longest.items()})
 
     def _request(self, dialog: Dialog, turn: int, asked: str, photo: dict | None) -> Request:
-        s = self.settings
-        request = Request(
-            model=s.model,
-            messages=self._messages(asked),
-            temperature=s.temperature,
-            top_p=s.top_p,
-            max_tokens=s.max_tokens,
-            schema=self.schema,
-            seed=s.seed,
-            rules=self.rules,
-        )
+        request = self.settings.request(self._messages(asked), self.schema, self.rules)
         guard(request.text, dialog, turn, self.template)
         if photo is None:
             return request

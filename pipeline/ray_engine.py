@@ -7,6 +7,7 @@ machine must see the photos under the same paths.
 import json
 import logging
 import os
+from abc import ABC, abstractmethod
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
 
@@ -100,7 +101,7 @@ class RayEngine:
             yield Outcome(json.loads(row["name"]), row["digest"] or None, size or None, None, json.loads(row["row"]))
 
 
-class Step:
+class Step(ABC):
     """What an actor does with a batch of names; all columns are text, which Ray passes on unchanged."""
 
     def __init__(self, args: Namespace):
@@ -116,9 +117,9 @@ class Step:
             "row": [json.dumps(o.row) for o in done],
         }
 
+    @abstractmethod
     def outcome(self, name: str) -> Outcome:
         """One photo's."""
-        raise NotImplementedError
 
 
 class Opening(Step):

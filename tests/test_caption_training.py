@@ -23,12 +23,6 @@ from tests.helpers import run_module
 HUES = ("red", "green", "blue", "yellow")
 
 
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    """The hub's client would try again for most of a minute."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-
-
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """Tiny models with the classes and tokenizer of those that the presets name: ViT, GPT-2, and both in one."""

@@ -90,7 +90,7 @@ def hostile(number: int) -> tuple[bytes, str]:
     rng = random.Random(number)
     kind = number % 12
     name = rng.choice(
-        ["a.jpg", "../../etc/passwd", "..\\..\\boot.ini", "/tmp/x.png", "a\0.jpg", "x" * 5000, "con", "'; rm -rf ~"]
+        ["a.jpg", "../../etc/passwd", "..\\..\\boot.ini", "/etc/x.png", "a\0.jpg", "x" * 5000, "con", "'; rm -rf ~"]
     )
     if kind == 0:  # truncated
         return CAT[: rng.randrange(1, len(CAT))], name

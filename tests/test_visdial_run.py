@@ -183,8 +183,7 @@ def test_what_the_documentation_types_exists(name):
 
 
 @pytest.mark.slow
-def test_the_whole_way_with_a_tiny_model(settings, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # BERTScore's model is not looked for
+def test_the_whole_way_with_a_tiny_model(settings, tmp_path):
     model, replies, out = tiny_gemma(tmp_path / "model"), tmp_path / "replies.jsonl", tmp_path / "out"
     reply = {"reply": {"reasoning": "All of it has one color.", "answer": "it is plain"}}
     replies.write_text("".join(json.dumps(reply) + "\n" for _ in range(6)))

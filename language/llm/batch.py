@@ -10,17 +10,15 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import IO, Protocol
 
 from configs.errors import UserError, gentle_stop
 from language.llm.batch_book import Batch, BatchBook, line_name
-from language.llm.journal import Ask, Journal, Outcome
-from language.llm.limits import Pace, Price
+from language.llm.journal import Ask, Outcome
+from language.llm.limits import Pace
 from language.llm.records import BatchState, ModelError, RejectedError, Reply, Request, RetryableError
-from language.llm.runner import Judge, Tally, judged, next_ask
-from language.llm.settings import ModelSettings
+from language.llm.runner import Asking, Tally, judged, next_ask
 
 MOST_BYTES = 150_000_000  # of a batch's file; OpenAI takes 200 MB
 AT_ONCE = 200  # answers in one commit
@@ -40,18 +38,8 @@ class BatchProvider(Protocol):
     def batch_answers(self, state: BatchState) -> Iterator[tuple[str, Reply | ModelError]]: ...
 
 
-@dataclass
-class BatchRunner:
+class BatchRunner(Asking[BatchProvider]):
     """Asks a journal's open requests by batches until none is left, or the budget or the server stops it."""
-
-    journal: Journal
-    provider: BatchProvider
-    judge: Judge
-    settings: ModelSettings
-    price: Price
-    budget: float | None = None  # USD for all attempts of the journal
-    report: Callable[[Tally], None] = lambda tally: None
-    tally: Tally = field(default_factory=Tally)
 
     def run(self) -> Tally:
         """Ask everything that is open; batches at the server go on when this stops, and the next run reads them.

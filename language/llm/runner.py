@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from configs.errors import UserError, gentle_stop
 from language.llm.journal import Ask, DiskFull, Journal, Outcome
@@ -16,6 +16,7 @@ from language.llm.records import FatalError, ModelError, RejectedError, Reply, R
 from language.llm.settings import ModelSettings
 
 DAY_S = 86400
+P = TypeVar("P")  # kind of provider
 
 
 class Judge(Protocol):
@@ -75,17 +76,21 @@ def judged(ask: Ask, reply: Reply, judge: Judge, settings: ModelSettings, cost: 
 
 
 @dataclass
-class Runner:
-    """Asks a journal's open requests until none is left, or the budget, the day's limit or the server stops it."""
+class Asking(Generic[P]):
+    """What a runner needs: open requests, who answers, who judges, and the money."""
 
     journal: Journal
-    provider: Provider
+    provider: P
     judge: Judge
     settings: ModelSettings
     price: Price
     budget: float | None = None  # USD for all attempts of the journal
     report: Callable[[Tally], None] = lambda tally: None
     tally: Tally = field(default_factory=Tally)
+
+
+class Runner(Asking[Provider]):
+    """Asks a journal's open requests until none is left, or the budget, the day's limit or the server stops it."""
 
     def run(self) -> Tally:
         """Ask everything that is open.

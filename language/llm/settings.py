@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from configs.load import Settings
+from language.llm.records import Request
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Warmth = Annotated[float, Field(ge=0, le=2)]
@@ -53,3 +54,21 @@ class ModelSettings(Settings):
         if self.batch_api and self.provider != "openai":
             raise ValueError(f"batch_api needs provider openai, but got {self.provider}")
         return self
+
+    def request(self, messages: tuple[dict, ...], schema: dict, rules: str) -> Request:
+        """The first ask of these messages.
+
+        Args:
+            schema: JSON schema of the reply.
+            rules: version of the prompt and the rules; another version is another request.
+        """
+        return Request(
+            model=self.model,
+            messages=messages,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            max_tokens=self.max_tokens,
+            schema=schema,
+            seed=self.seed,
+            rules=rules,
+        )
