@@ -2,8 +2,9 @@
 
     python -m detection.labels check detection/label_packs/ko.json
 
-A pack is one JSON file per language in `label_packs/`: `emotions` and `objects` map each id to its display name,
-`aliases` maps other names (old packs, everyday synonyms) to ids. Adding a language is adding one file.
+A pack is one JSON file per language in `label_packs/`: `emotions`, `objects`, `things`, `exact`, `scenes` and `moments`
+map each id to its display name, `aliases` maps other names (old packs, everyday synonyms) to ids. Adding a language is
+adding one file.
 """
 
 import argparse
@@ -17,10 +18,32 @@ from pathlib import Path
 from configs.errors import UserError, exit_with
 
 PACKS = Path(__file__).with_name("label_packs")
-KINDS = ("emotion", "object")
+KINDS = ("emotion", "moment", "object", "scene")
+_ENGLISH = json.loads((PACKS / "en.json").read_text("utf-8"))
 EMOTION_IDS = ("anger", "sad", "panic", "happy", "neutral")
 # Ids of the 601 Open Images V7 box classes, in the order of a detector's outputs.
-OBJECT_IDS: tuple[str, ...] = tuple(json.loads((PACKS / "en.json").read_text("utf-8"))["objects"])
+OBJECT_IDS: tuple[str, ...] = tuple(_ENGLISH["objects"])
+# Things that only the look at the whole picture names: dishes, buildings, vehicles … They are objects, too.
+THING_IDS: tuple[str, ...] = tuple(_ENGLISH["things"])
+# More exact names of things ("Golden retriever" of a Dog): they name an element, its id stays that of the thing.
+EXACT_IDS: tuple[str, ...] = tuple(_ENGLISH["exact"])
+SCENE_IDS: tuple[str, ...] = tuple(_ENGLISH["scenes"])
+MOMENT_IDS: tuple[str, ...] = tuple(_ENGLISH["moments"])
+# Section of a pack -> its ids.
+SECTIONS = {
+    "emotions": EMOTION_IDS,
+    "objects": OBJECT_IDS,
+    "things": THING_IDS,
+    "exact": EXACT_IDS,
+    "scenes": SCENE_IDS,
+    "moments": MOMENT_IDS,
+}
+_KIND_OF = {
+    **dict.fromkeys(EMOTION_IDS, "emotion"),
+    **dict.fromkeys(SCENE_IDS, "scene"),
+    **dict.fromkeys(MOMENT_IDS, "moment"),
+}
+KNOWN_IDS = frozenset(label for ids in SECTIONS.values() for label in ids)
 # Classes that say nothing about a photo: they are detected, but make no element.
 PEOPLE = frozenset({"Person", "Man", "Woman", "Boy", "Girl"})
 PLAIN_IDS = frozenset({"neutral", "Clothing", *PEOPLE, *(name for name in OBJECT_IDS if name.startswith("Human "))})
@@ -32,7 +55,7 @@ class LabelPack:
     """Display names of one language, and every name that is read."""
 
     language: str
-    names: dict[str, str]  # id -> display name, emotions and objects
+    names: dict[str, str]  # id -> display name, of every kind
     readings: dict[str, str]  # casefolded name or alias -> id
 
     def name(self, label: str) -> str:
@@ -55,16 +78,21 @@ def load_pack(language: str) -> LabelPack:
     if language not in languages():
         raise UserError(f"no label pack for language {language!r} (there are: {', '.join(languages())})")
     raw = json.loads((PACKS / f"{language}.json").read_text("utf-8"))
-    names = {**raw["emotions"], **raw["objects"]}
+    names = {label: name for section in SECTIONS for label, name in raw[section].items()}
     readings = {alias.casefold(): label for alias, label in raw["aliases"].items()}
     readings |= {name.casefold(): label for label, name in names.items()}
     return LabelPack(language, names, readings)
 
 
+def kind_of(label: str) -> str:
+    """The kind of an id; what no pack knows is an object."""
+    return _KIND_OF.get(label, "object")
+
+
 def lookup(name: str) -> str | None:
     """The id that a name in any language, an old name or an id itself stands for; None if unknown."""
     name = " ".join(name.split())
-    if name in OBJECT_IDS or name in EMOTION_IDS:
+    if name in KNOWN_IDS:
         return name
     for language in ("ko", *languages()):
         if label := load_pack(language).readings.get(name.casefold()):
@@ -76,19 +104,18 @@ def lint(raw: dict) -> list[str]:
     """What is wrong with a pack: missing or unknown ids, empty, shared or mixed-script names, dangling aliases."""
     problems = []
     script = re.compile(SCRIPTS.get(raw.get("language", ""), r".+"))
-    for section, ids in (("emotions", EMOTION_IDS), ("objects", OBJECT_IDS)):
+    for section, ids in SECTIONS.items():
         names = raw.get(section, {})
         problems += [f"{section}: {label!r} has no name" for label in ids if not names.get(label, "").strip()]
         problems += [f"{section}: {label!r} is not a known id" for label in names if label not in ids]
     owners: dict[str, str] = {}
-    for label, name in {**raw.get("emotions", {}), **raw.get("objects", {})}.items():
+    for label, name in ((label, name) for section in SECTIONS for label, name in raw.get(section, {}).items()):
         if (other := owners.setdefault(name.casefold(), label)) != label:
             problems.append(f"{label!r} and {other!r} share the name {name!r}")
         if name and not script.fullmatch(name):
             problems.append(f"{label!r}: the name {name!r} mixes scripts")
-    known = {*EMOTION_IDS, *OBJECT_IDS}
     for alias, label in raw.get("aliases", {}).items():
-        if label not in known:
+        if label not in KNOWN_IDS:
             problems.append(f"alias {alias!r} points to {label!r}, which is not a known id")
         if owners.get(alias.casefold(), label) != label:
             problems.append(f"alias {alias!r} of {label!r} is the name of {owners[alias.casefold()]!r}")

@@ -44,11 +44,15 @@ class SecondClass:
 
 @dataclass(frozen=True)
 class Found:
-    """What a model saw: class numbers (N,), scores (N,) and xyxy (N, 4) in pixels, highest score first."""
+    """What a model saw: class numbers (N,), scores (N,) and xyxy (N, 4) in pixels, highest score first.
+
+    `votes` (N,) tells how many networks saw it; None: one.
+    """
 
     classes: np.ndarray
     scores: np.ndarray
     xyxy: np.ndarray
+    votes: np.ndarray | None = None
 
 
 def logit(scores: np.ndarray) -> np.ndarray:
@@ -136,7 +140,8 @@ class OnnxYolo:
             found = self._with_second(found, self._decode_v8(outputs[1][0], self.second_thresholds))
         xyxy = (found.xyxy - [*pad, *pad]) / [*scale, *scale]
         order = np.argsort(-found.scores, kind="stable")[:MAX_DETECTIONS]
-        return Found(found.classes[order], found.scores[order], xyxy[order])
+        votes = found.votes if found.votes is not None else np.ones(len(order), int)
+        return Found(found.classes[order], found.scores[order], xyxy[order], votes[order])
 
     @property
     def second_thresholds(self) -> np.ndarray:
@@ -152,21 +157,24 @@ class OnnxYolo:
         numbers = {name: number for number, name in enumerate(self.names)}
         overlap = iou_matrix(second.xyxy, first.xyxy) >= self.iou
         scores, kept, added = first.scores.copy(), np.ones(len(first.classes), bool), []
+        votes, added_votes = np.ones(len(first.classes), int), []
         for row in np.argsort(-second.scores, kind="stable"):
             rule, score = self.second[second.classes[row]], second.scores[row]
             same = {numbers[name] for name in (rule.name, *rule.same)}
             twins = [i for i in np.flatnonzero(overlap[row] & kept) if first.classes[i] in same]
             best = max(twins, key=lambda i: scores[i], default=None)
             if best is not None and scores[best] >= score / 2:
-                scores[best] = max(scores[best], score)
+                scores[best], votes[best] = max(scores[best], score), 2
             else:
                 kept[twins] = False
                 added.append(row)
+                added_votes.append(2 if twins else 1)
         names = [numbers[self.second[second.classes[row]].name] for row in added]
         return Found(
             np.array([*first.classes[kept], *names], int),
             np.concatenate([scores[kept], second.scores[added]]),
             np.concatenate([first.xyxy[kept], second.xyxy[added]]),
+            np.array([*votes[kept], *added_votes], int),
         )
 
     def _decode_end_to_end(

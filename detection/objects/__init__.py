@@ -44,5 +44,6 @@ class ObjectDetector:
         """
         image = upright(image)
         found = self.model.predict(image)
-        rows = zip(found.classes, found.scores, found.xyxy, strict=True)
-        return [d for c, s, box in rows if (d := clipped(self.labels[c], "object", s, box, image.size))]
+        votes = found.votes if found.votes is not None else [1] * len(found.classes)
+        rows = zip(found.classes, found.scores, found.xyxy, votes, strict=True)
+        return [d for c, s, box, v in rows if (d := clipped(self.labels[c], "object", s, box, image.size, v))]

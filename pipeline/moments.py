@@ -1,0 +1,153 @@
+"""What is going on: reviewed rules over everything that was seen.
+
+    python -m pipeline.moments compile
+
+The rules stand in `configs/moments.yaml`, which tells how they are written; the command checks that file and writes
+`moments.json`, which this module reads, so that running needs neither YAML nor pydantic.
+"""
+
+import argparse
+import json
+import re
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from configs.errors import UserError, exit_with
+from detection.labels import KNOWN_IDS, MOMENT_IDS
+from detection.records import Detection
+from pipeline.facts import Facts
+
+SOURCE = Path(__file__).parents[1] / "configs" / "moments.yaml"
+COMPILED = Path(__file__).with_name("moments.json")
+NUMBERS = ("people", "faces", "smiles", "children", "large_people", "near_people", "face_share")
+SURE = 0.7  # a condition that makes a moment alone
+CONDITION = re.compile(r"(?P<not>no )?(?P<how>with |many )?(?P<name>.+?)(?: (?P<least>\d+(?:\.\d+)?))?")
+
+
+@lru_cache
+def rules() -> dict[str, list[list[dict]]]:
+    """Moment -> its lines, each a list of conditions."""
+    return json.loads(COMPILED.read_text("utf-8"))
+
+
+def find_moments(facts: Facts) -> list[Detection]:
+    """The moments whose rules hold, surest first, each with the boxes it was told by."""
+    found = []
+    for moment, lines in rules().items():
+        held = [line for line in lines if all(_holds(c, moment, facts) for c in line)]
+        if held:
+            found.append(Detection(moment, "moment", max(_sureness(line, moment, facts) for line in held), None))
+    return sorted(found, key=lambda d: -d.score)
+
+
+def boxes_of(moment: str, facts: Facts) -> tuple[tuple[float, ...], ...]:
+    """Boxes of the things and people that a moment was told by."""
+    lines = [line for line in rules()[moment] if all(_holds(c, moment, facts) for c in line)]
+    names = dict.fromkeys(c["name"] for line in lines for c in line if not c["not"])
+    told = [facts.boxes[name] for name in names if name in facts.boxes]
+    if any(name in NUMBERS for name in names):
+        told.append(facts.people)
+    boxes = np.concatenate(told) if told else np.zeros((0, 4))
+    return tuple(dict.fromkeys(tuple(float(v) for v in box) for box in boxes))
+
+
+def _value(condition: dict, moment: str, facts: Facts) -> float:
+    """What a condition's least value is compared with."""
+    name = condition["name"]
+    if name in NUMBERS:
+        return facts.numbers[name]
+    if name == "itself":
+        if condition["least"] is None:
+            return facts.told.get(moment, 0.0) if moment in facts.sure else 0.0
+        return facts.told.get(moment, 0.0)
+    if condition["how"] == "many":
+        return len(facts.boxes.get(name, ()))
+    if condition["how"] == "with" and not facts.with_person(name):
+        return 0.0
+    return facts.scores.get(name, 0.0)
+
+
+def _holds(condition: dict, moment: str, facts: Facts) -> bool:
+    value, least = _value(condition, moment, facts), condition["least"]
+    return (value >= least if least is not None else value > 0) != condition["not"]
+
+
+def _sureness(line: list[dict], moment: str, facts: Facts) -> float:
+    """The mean score of what a line rests on; what only counts is as sure as that."""
+    values = [
+        min(1.0, _value(c, moment, facts))
+        for c in line
+        if not c["not"] and c["how"] != "many" and c["name"] not in NUMBERS
+    ]
+    return float(np.mean(values)) if values else SURE
+
+
+def parse(text: str) -> dict:
+    """One condition.
+
+    Raises:
+        ValueError: it names nothing that is known.
+    """
+    match = CONDITION.fullmatch(text.strip())
+    name, how = match["name"], (match["how"] or "").strip() or None
+    least = float(match["least"]) if match["least"] else None
+    if name not in (*NUMBERS, "itself") and name not in KNOWN_IDS:
+        raise ValueError(f"{text!r}: {name!r} is no id, nor one of {', '.join(NUMBERS)}, itself")
+    if least is None and name != "itself":
+        raise ValueError(f"{text!r} needs a number")
+    return {"not": bool(match["not"]), "how": how, "name": name, "least": least}
+
+
+def lint(raw: dict[str, list[str]]) -> tuple[dict[str, list[list[dict]]], list[str]]:
+    """The rules, and what is wrong with them: unknown names, a line that rests on one weak answer alone."""
+    parsed, problems = {}, [f"{moment}: has no rule" for moment in MOMENT_IDS if moment not in raw]
+    problems += [f"{moment}: is no moment" for moment in raw if moment not in MOMENT_IDS]
+    for moment, lines in raw.items():
+        parsed[moment] = []
+        for line in lines:
+            try:
+                conditions = [parse(text) for text in re.split(r",(?![^(]*\))", line)]
+            except ValueError as error:
+                problems.append(f"{moment}: {error}")
+                continue
+            for_it = [c for c in conditions if not c["not"]]
+            sure = any(c["least"] is None or c["name"] not in NUMBERS and c["least"] >= SURE for c in for_it)
+            if len(for_it) < 2 and not sure:
+                problems.append(f"{moment}: {line!r} rests on one weak answer alone")
+            parsed[moment].append(conditions)
+    return parsed, problems
+
+
+def compile_rules() -> Path:
+    """Check `configs/moments.yaml` and write `moments.json`.
+
+    Raises:
+        UserError: with every problem of the file.
+    """
+    import yaml
+
+    try:
+        raw = yaml.safe_load(SOURCE.read_text("utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read {SOURCE.name}: {' '.join(str(error).split())}") from None
+    parsed, problems = lint(raw)
+    if problems:
+        raise UserError(f"{SOURCE.name}: " + "; ".join(problems))
+    part = COMPILED.with_suffix(".part")
+    part.write_text(json.dumps(parsed, ensure_ascii=False) + "\n", "utf-8")
+    return part.replace(COMPILED)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m pipeline.moments", description=__doc__.split("\n")[0])
+    parser.add_argument("command", choices=["compile"])
+    parser.parse_args(sys.argv[1:] if argv is None else argv)
+    print(compile_rules())
+    return 0
+
+
+if __name__ == "__main__":
+    exit_with(main)
