@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, model_validator
 
 from configs.load import Settings, load_settings
-from detection.labels import EMOTION_IDS, OBJECT_IDS, languages
+from detection.labels import EMOTION_IDS, KNOWN_IDS, languages
 
 FILE = Path(__file__).with_name("rules.yaml")
 STYLES = ("polite", "casual")
@@ -42,7 +42,7 @@ class Tender(Settings):
 
     @model_validator(mode="after")
     def _known(self):
-        strange = sorted({*self.emotions} - {*EMOTION_IDS} | {*self.things} - {*OBJECT_IDS})
+        strange = sorted({*self.emotions} - {*EMOTION_IDS} | {*self.things} - KNOWN_IDS)
         if strange:
             raise ValueError(f"tender: unknown ids {strange}")
         return self

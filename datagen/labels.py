@@ -22,13 +22,18 @@ from configs.errors import UserError, exit_with
 from datagen.jobs import JobSettings, job_command
 from datagen.prompts import Example, Prompt, load_prompt, object_of_texts, rules_version
 from datagen.tables import read_table, whole_file, write_table
-from detection.labels import EMOTION_IDS, OBJECT_IDS, SCRIPTS, languages, lint, load_pack
+from detection.labels import SCRIPTS, SECTIONS, kind_of, languages, lint, load_pack
 from language.llm.journal import Item, Journal
 from language.llm.records import Request
 from language.llm.validate import parse
 
 NEVER_IN = re.compile(r"[,;:/()\[\]{}\"“”<>|\n]")  # a name stands in lists, and lists are cut at commas
-KINDS = {"emotion": "what a face shows", "object": "a thing in a photo"}
+KINDS = {
+    "emotion": "what a face shows",
+    "moment": "what is going on in a photo",
+    "object": "a thing in a photo",
+    "scene": "where a photo was taken",
+}
 
 
 class LabelSettings(JobSettings):
@@ -80,7 +85,7 @@ class LabelJob:
     def items(self) -> Iterator[Item]:
         for label, name in self.names.items():
             if label not in self.fixed:
-                source = {"id": label, "kind": _kind(label), "name": name}
+                source = {"id": label, "kind": kind_of(label), "name": name}
                 yield Item(label, source, self._request(source))
 
     def _request(self, source: dict) -> Request:
@@ -163,7 +168,7 @@ class LabelJob:
                 origin = "failed" if problem else "reviewer"
             final = own["reviewed"] or name
             doubts = [problem] if problem else self._doubts(source, final) if final else []
-            row = {"id": label, "kind": _kind(label), "source": source, "translation": name, "origin": origin}
+            row = {"id": label, "kind": kind_of(label), "source": source, "translation": name, "origin": origin}
             rows.append({**row, "problems": "; ".join(doubts), **own})
         return _with_collisions(rows)
 
@@ -179,11 +184,7 @@ class LabelJob:
     def _pack(self, names: dict[str, str]) -> dict:
         pick = lambda ids: {label: names[label] for label in ids}
         language = {"language": self.settings.language}
-        return {**language, "emotions": pick(EMOTION_IDS), "objects": pick(OBJECT_IDS), "aliases": {}}
-
-
-def _kind(label: str) -> str:
-    return "emotion" if label in EMOTION_IDS else "object"
+        return {**language, **{section: pick(ids) for section, ids in SECTIONS.items()}, "aliases": {}}
 
 
 def _with_collisions(rows: list[dict]) -> list[dict]:

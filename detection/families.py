@@ -5,7 +5,7 @@ thing that it names). The hierarchy is Open Images V7's (CC BY 4.0), in the name
 """
 
 import json
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 FILE = Path(__file__).with_name("families.json")
@@ -25,7 +25,7 @@ def _parents() -> dict[str, frozenset[str]]:
     return {label: frozenset(found) for label, found in parents.items()}
 
 
-@lru_cache(maxsize=None)
+@cache
 def ancestors(label: str) -> frozenset[str]:
     """Everything that a thing is a kind of, at any distance: Dog -> Carnivore, Mammal, Animal."""
     direct = _parents().get(label, frozenset())

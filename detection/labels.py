@@ -3,8 +3,8 @@
     python -m detection.labels check detection/label_packs/ko.json
 
 A pack is one JSON file per language in `label_packs/`: `emotions`, `objects`, `things`, `exact`, `scenes` and `moments`
-map each id to its display name, `aliases` maps other names (old packs, everyday synonyms) to ids. Adding a language is
-adding one file.
+map each id to its display name, `aliases` maps other names (old packs, everyday synonyms) to ids, `spoken` lists words
+with which comments speak of an id beside its name. Adding a language is adding one file.
 """
 
 import argparse
@@ -57,6 +57,7 @@ class LabelPack:
     language: str
     names: dict[str, str]  # id -> display name, of every kind
     readings: dict[str, str]  # casefolded name or alias -> id
+    spoken: dict[str, tuple[str, ...]]  # id -> further words with which comments speak of it
 
     def name(self, label: str) -> str:
         """The display name of an id; an id no pack knows (a user's own model) stands for itself."""
@@ -81,7 +82,8 @@ def load_pack(language: str) -> LabelPack:
     names = {label: name for section in SECTIONS for label, name in raw[section].items()}
     readings = {alias.casefold(): label for alias, label in raw["aliases"].items()}
     readings |= {name.casefold(): label for label, name in names.items()}
-    return LabelPack(language, names, readings)
+    spoken = {label: tuple(words) for label, words in raw.get("spoken", {}).items()}
+    return LabelPack(language, names, readings, spoken)
 
 
 def kind_of(label: str) -> str:
@@ -119,6 +121,7 @@ def lint(raw: dict) -> list[str]:
             problems.append(f"alias {alias!r} points to {label!r}, which is not a known id")
         if owners.get(alias.casefold(), label) != label:
             problems.append(f"alias {alias!r} of {label!r} is the name of {owners[alias.casefold()]!r}")
+    problems += [f"spoken: {label!r} is not a known id" for label in raw.get("spoken", {}) if label not in KNOWN_IDS]
     return problems
 
 

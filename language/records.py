@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from detection.labels import EMOTION_IDS, KINDS, PLAIN_IDS, load_pack, lookup
+from detection.families import thing_of
+from detection.labels import KINDS, PLAIN_IDS, kind_of, load_pack, lookup
 
 # How the list without elements is written: it is just a photo, and an encoder needs something to look at.
 EMPTY = {"ko": "사진", "en": "photo"}
@@ -20,11 +21,12 @@ class Element:
 
     Attributes:
         id: canonical id ("panic", "Hat"), or the word itself where no label pack knows it.
-        kind: "emotion" or "object".
-        name: display name in the list's language.
+        kind: "emotion", "moment", "object" or "scene".
+        name: display name in the list's language; of a thing it may be a more exact one ("골든 리트리버" of a Dog).
         score: highest confidence of its detections, 0..1 (1 where given by hand).
         count: how many were seen.
-        boxes: xyxy in pixels of the upright photo, one per detection.
+        boxes: xyxy in pixels of the upright photo: one per thing or face, none where the whole picture told it; a
+            moment's are those of what it was told by.
     """
 
     id: str
@@ -41,7 +43,8 @@ class Element:
             raise ValueError(f"kind must be one of {KINDS}, but got {self.kind!r}")
         if not 0.0 <= self.score <= 1.0:
             raise ValueError(f"score must be within 0..1, but got {self.score!r}")
-        if self.count < 1 or (self.boxes and len(self.boxes) != self.count):
+        counted = self.kind in ("emotion", "object")
+        if self.count < 1 or (counted and self.boxes and len(self.boxes) != self.count):
             raise ValueError(
                 f"count must be at least 1 and match the boxes, but got {self.count} for {len(self.boxes)} boxes"
             )
@@ -49,7 +52,7 @@ class Element:
 
 @dataclass(frozen=True, slots=True)
 class ElementList:
-    """What a photo shows, in the order it is told: emotions first, then objects, no repeats."""
+    """What a photo shows, in the order it is told: emotions first, then the rest by worth, no repeats."""
 
     elements: tuple[Element, ...] = ()
     lang: str = "ko"
@@ -58,9 +61,9 @@ class ElementList:
         ids = [e.id for e in self.elements]
         if len(set(ids)) != len(ids):
             raise ValueError(f"an element list has no repeats, but got {ids}")
-        kinds = [e.kind for e in self.elements]
-        if kinds != sorted(kinds):  # "emotion" sorts before "object"
-            raise ValueError(f"emotions come before objects, but got {ids}")
+        others = [e.kind != "emotion" for e in self.elements]
+        if others != sorted(others):
+            raise ValueError(f"emotions come before everything else, but got {ids}")
 
     def __iter__(self) -> Iterator[Element]:
         return iter(self.elements)
@@ -68,9 +71,9 @@ class ElementList:
     def __len__(self) -> int:
         return len(self.elements)
 
-    def of_kind(self, kind: str) -> list[Element]:
-        """The elements of one kind, in order."""
-        return [e for e in self.elements if e.kind == kind]
+    def of_kind(self, *kinds: str) -> list[Element]:
+        """The elements of these kinds, in order."""
+        return [e for e in self.elements if e.kind in kinds]
 
     @classmethod
     def parse(cls, text: str, lang: str = "ko") -> "ElementList":
@@ -89,9 +92,8 @@ class ElementList:
             word = " ".join(word.split())
             label = lookup(word) or word
             if label and label not in PLAIN_IDS and word not in EMPTY.values():
-                kind = "emotion" if label in EMOTION_IDS else "object"
-                elements.setdefault(label, Element(label, kind, pack.name(label)))
-        return cls(tuple(sorted(elements.values(), key=lambda e: e.kind)), lang)
+                elements.setdefault(thing_of(label), Element(thing_of(label), kind_of(label), pack.name(label)))
+        return cls(tuple(sorted(elements.values(), key=lambda e: e.kind != "emotion")), lang)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +115,22 @@ def name_pattern(name: str, lang: str) -> str:
 
 
 def find_evidence(text: str, elements: ElementList) -> tuple[Evidence, ...]:
-    """Where a comment names an element, at the start of a word; a longer name wins over one inside it.
+    """Where a comment speaks of an element: by its name, its thing's name or words of the pack that mean it ("파도"
+    of the sea), at the start of a word; a longer match wins over one inside it.
 
     English names are found in any case and in the plural, and end where a word ends.
     """
-    spans: list[Evidence] = []
-    for element in sorted(elements, key=lambda e: -len(e.name)):
+    pack, spans = load_pack(elements.lang), []
+    words = {(name, e.id) for e in elements for name in (e.name, pack.name(e.id), *pack.spoken.get(e.id, ()))}
+    low = text.casefold()
+    for word, label in sorted(words, key=lambda item: (-len(item[0]), item)):
+        if word.casefold() not in low:
+            continue
         # a class of all Hangul takes milliseconds to compile where case is ignored
-        name = f"(?{'i' if elements.lang == 'en' else ''}:{name_pattern(element.name, elements.lang)})"
+        name = f"(?{'i' if elements.lang == 'en' else ''}:{name_pattern(word, elements.lang)})"
         for match in re.finditer(f"(?<![가-힣A-Za-z]){name}", text):
             if all(match.end() <= s.start or match.start() >= s.end for s in spans):
-                spans.append(Evidence(match.group(), match.start(), match.end(), element.id))
+                spans.append(Evidence(match.group(), match.start(), match.end(), label))
     return tuple(sorted(spans, key=lambda s: s.start))
 
 

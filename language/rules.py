@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from configs.errors import UserError, exit_with
-from detection.labels import OBJECT_IDS, PLAIN_IDS, load_pack
+from detection.labels import KNOWN_IDS, OBJECT_IDS, PLAIN_IDS, load_pack
 from language.records import Element, ElementList, find_evidence, name_pattern
 
 COMPILED = Path(__file__).with_name("rules.json")
@@ -24,6 +24,7 @@ EMOJI = re.compile(
 )
 BROKEN = re.compile("\ufffd|<|>|[\x00-\x1f]")
 MARKS = ".!~… "
+SPOKEN = ("moment", "object", "scene")  # kinds of which a comment must name one, where the list has any
 
 
 @lru_cache
@@ -60,13 +61,13 @@ def tender_elements(elements: ElementList) -> list[Element]:
     """What wants a gentle comment: feelings that are only sad or angry, and things of injury, death or war."""
     book, feelings = rules()["tender"], elements.of_kind("emotion")
     sad = feelings if all(e.id in tender_emotions() for e in feelings) else []
-    return sad + [e for e in elements.of_kind("object") if e.id in book["things"] or _tender_word(e)]
+    return sad + [e for e in elements.of_kind(*SPOKEN) if e.id in book["things"] or _tender_word(e)]
 
 
 def _tender_word(element: Element) -> bool:
     """Whether a thing that no class stands for bears the name of something sad."""
     name, books = element.name.casefold(), rules()["tender"]["words"].items()
-    return element.id not in OBJECT_IDS and any(_named(word, name, lang) for lang, words in books for word in words)
+    return element.id not in KNOWN_IDS and any(_named(word, name, lang) for lang, words in books for word in words)
 
 
 def is_tender(elements: ElementList) -> bool:
@@ -106,7 +107,10 @@ def violations(text: str, elements: ElementList, style: str = "polite") -> list[
 
 def _naming(text: str, elements: ElementList) -> dict[str, bool]:
     """Rules on which things a comment names."""
-    own, low = [e.name.casefold() for e in elements.of_kind("object")], text.casefold()
+    pack = load_pack(elements.lang)
+    spoken_of = elements.of_kind(*SPOKEN)
+    own = [name.casefold() for e in spoken_of for name in (e.name, pack.name(e.id), *pack.spoken.get(e.id, ()))]
+    low = text.casefold()
     spans = find_evidence(text, elements)
     named, beside = [span.element for span in spans], text
     for span in reversed(spans):

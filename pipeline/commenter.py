@@ -72,6 +72,13 @@ class PhotoCommenter:
         return EmotionDetector(self.names["emotion"], self.device, self.workers and 1)
 
     @cached_property
+    def scenes(self):
+        """The look at the whole picture."""
+        from detection.scenes import SceneDetector
+
+        return SceneDetector(threads=self.workers and 1)
+
+    @cached_property
     def memory(self):
         """What was said lately, if it is to be remembered."""
         from language.memory import Memory
@@ -85,7 +92,7 @@ class PhotoCommenter:
         # the writer hides torch while it loads, so nothing that needs torch may load beside it
         light = all(self.names[n] == "pocket" or self.names[n].endswith(".onnx") for n in ("objects", "emotion"))
         with ThreadPoolExecutor(3 if light else 1) as pool:
-            for job in [pool.submit(getattr, self, name) for name in ("writer", "objects", "emotion")]:
+            for job in [pool.submit(getattr, self, name) for name in ("writer", "objects", "emotion", "scenes")]:
                 job.result()
         _ = self.memory
         return self
@@ -108,17 +115,27 @@ class PhotoCommenter:
         done.clock.lap("decode")
         return done
 
+    def detect(self, image: Image.Image, clock: "Clock | None" = None) -> list[Detection]:
+        """Everything that the three networks see in an upright RGB picture."""
+        clock = clock or Clock()
+        seen = self.objects.detect(image)
+        clock.lap("objects")
+        seen += self.emotion.detect(image)
+        clock.lap("emotion")
+        seen += self.scenes.detect(image)
+        clock.lap("scenes")
+        return seen
+
     def look(self, photo: "Photo") -> "Photo":
         """Second step: what is on it."""
         if photo.error:
             return photo
         photo.clock.resume()
         image, size = photo.image, photo.size
-        seen: list[Detection] = self.objects.detect(image)
-        photo.clock.lap("objects")
-        seen += self.emotion.detect(image)
-        photo.clock.lap("emotion")
-        photo.elements = _scaled(to_elements(seen, self.lang), size[0] / image.width, size[1] / image.height, size)
+        seen = self.detect(image, photo.clock)
+        elements = to_elements(seen, image.size, self.lang)
+        photo.elements = _scaled(elements, size[0] / image.width, size[1] / image.height, size)
+        photo.clock.lap("elements")
         # photos that show the same things need not get the same words
         photo.seed = zlib.crc32(image.resize((8, 8)).convert("L").tobytes())
         if not photo.keep:

@@ -41,7 +41,12 @@ def annotate(photo: Image.Image, elements: ElementList, size: tuple[int, int]) -
     taken: list[tuple[float, float, float, float]] = []
     for element in elements:
         colour = FACE_COLOUR if element.kind == "emotion" else THING_COLOURS[things % len(THING_COLOURS)]
-        things += element.kind == "object"
+        things += element.kind != "emotion"
+        if not element.boxes or element.kind == "moment":  # of the whole picture: a label in the corner
+            _label(
+                draw, element.name, (0, canvas.height, 0, canvas.height), font, colour, canvas.size, taken, upwards=True
+            )
+            continue
         for box in element.boxes:
             xyxy = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
             draw.rectangle(xyxy, outline=colour, width=line)
@@ -57,20 +62,19 @@ def annotate(photo: Image.Image, elements: ElementList, size: tuple[int, int]) -
     return canvas
 
 
-def _label(draw, text: str, xyxy, font, colour, room: tuple[int, int], taken: list) -> None:
-    """A filled label above its box, or inside where there is no room, moved down off labels drawn before."""
+def _label(draw, text: str, xyxy, font, colour, room: tuple[int, int], taken: list, upwards: bool = False) -> None:
+    """A filled label above its box, or inside where there is no room, moved down (or up) off labels drawn before."""
     left, top, right, bottom = font.getbbox(text)
     pad = max(2, font.size // 5)
     width, height = right - left + 2 * pad, font.size + 2 * pad
     x = min(max(0, xyxy[0]), max(0, room[0] - width))
     y = xyxy[1] - height if xyxy[1] >= height else max(0, xyxy[1])
     for _ in range(20):
-        if (
-            not any(x < r and l < x + width and y < b and t < y + height for l, t, r, b in taken)
-            or y + 2 * height > room[1]
+        if not any(x < r and l < x + width and y < b and t < y + height for l, t, r, b in taken) or (
+            y < height if upwards else y + 2 * height > room[1]
         ):
             break
-        y += height
+        y += -height if upwards else height
     taken.append((x, y, x + width, y + height))
     draw.rectangle((x, y, x + width, y + height), fill=colour)
     draw.text((x + pad - left, y + height / 2), text, font=font, fill="white", anchor="lm")

@@ -103,5 +103,3 @@ def _beside(people: np.ndarray) -> int:
                 count += 1
                 break
     return count
-
-

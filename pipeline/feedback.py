@@ -3,8 +3,8 @@
     python -m pipeline.feedback corrections.jsonl --out corrected/
 
 `corrected/objects/` and `corrected/emotion/` each hold images, labels and a `data.yaml`: elements that were removed
-have no box any more, renamed ones have their new class. What was added has no box and goes into the pairs only,
-`corrected/pairs.jsonl`, for `python -m language.comment.train … pairs=corrected/pairs.jsonl`.
+have no box any more, renamed ones have their new class. What was added has no box and goes, like scenes and moments,
+into the pairs only, `corrected/pairs.jsonl`, for `python -m language.comment.train … pairs=corrected/pairs.jsonl`.
 """
 
 import argparse

@@ -26,7 +26,7 @@ class Result:
         width, height: pixels of the full upright photo; element boxes are in these.
         elements: what was seen.
         comments: best first.
-        timings_ms: decode, objects, emotion, write and total.
+        timings_ms: decode, objects, emotion, scenes, elements, write and total.
     """
 
     image: str

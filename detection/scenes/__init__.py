@@ -32,7 +32,7 @@ def as_input(image: Image.Image) -> np.ndarray:
 
 @lru_cache
 def subjects() -> tuple[tuple[str | None, str | None], ...]:
-    """For each of ImageNet's 1,000 answers the id of what it means for us, and its more exact name; None for silence."""
+    """For each of ImageNet's 1,000 answers the id of what it means for us and its more exact name; None is silence."""
     rows = json.loads(SUBJECTS.read_text("utf-8"))
     return tuple((row["id"], row.get("exact")) for row in rows)
 
@@ -62,8 +62,8 @@ class SceneDetector:
     def detect(self, image: Image.Image) -> list[Detection]:
         """What a picture of any PIL mode (EXIF orientation is applied) tells, highest score first; without boxes.
 
-        Tags have calibrated probabilities and are sure from their own thresholds on. The subject is given as the ids that
-        ImageNet's answers mean, each with the sum of their probabilities.
+        Tags have calibrated probabilities and are sure from their own thresholds on. The subject is given as the ids
+        that ImageNet's answers mean, each with the sum of their probabilities.
         """
         logits, answers = self.session.run(None, {"picture": as_input(upright(image))})
         found = {

@@ -54,7 +54,7 @@ def fit_head(features: np.ndarray, targets: np.ndarray, weights: np.ndarray, dec
         layer.weight.zero_()
         share = ((y * w).sum(0) + 0.5) / (w.sum(0) + 1)
         layer.bias.copy_(torch.log(share / (1 - share)))
-    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=60, history_size=10)
+    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=35, history_size=10)
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()

@@ -2,8 +2,8 @@
 
     python -m detection.scenes.train --config configs/scenes/pocket.yaml data=FOLDER
 
-The trunk looks once at every training photo, which is kept in the run folder (in pieces, so that an interrupted run goes
-on); the tags are one linear layer on what it saw, fitted in seconds. With `tune_epochs` the trunk itself learns first.
+The trunk looks once at every training photo, which is kept in the run folder (in pieces, so that an interrupted run
+goes on); the tags are one linear layer on what it saw, fitted in seconds. With `tune_epochs` the trunk itself learns.
 """
 
 import csv
@@ -43,7 +43,7 @@ class SceneSettings(Settings):
 
 @dataclass(frozen=True)
 class Known:
-    """Training photos (N), and targets and weights (N, T) of their tags; `staged` (N,) marks pictures of scene folders."""
+    """Training photos (N), targets and weights (N, T) of their tags; `staged` (N,) marks pictures of scene folders."""
 
     photos: list[Path]
     targets: np.ndarray

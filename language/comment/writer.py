@@ -7,9 +7,11 @@ from copy import copy
 from dataclasses import dataclass, replace
 
 from configs.errors import UserError
+from detection.labels import OBJECT_IDS, THING_IDS
 from language.comment.card import check_fingerprints, find_model, fingerprints, read_card
 from language.comment.decoder import THREADS, Decoder
 from language.comment.fluency import MOST_NEW, TOO_NEW, load_threes, new_threes, stutters, wrong_article
+from language.comment.whole import whole_comments
 from language.memory import Memory, opening
 from language.records import Comment, Element, ElementList, find_evidence
 from language.render import end_after_source, render_input, render_plan, render_source
@@ -22,6 +24,7 @@ LEEWAY = 0.15  # in mean log probability per token
 MOST_TOKENS = 96  # of a comment
 MOST_SOURCE = 64  # tokens of an element list: some 25 names
 OPEN_RULES = {"emoji", "names nothing", "length", "speech level"}  # a first sentence may still come to keep them
+LEARNED = frozenset(OBJECT_IDS)
 ROUNDS = 16  # of candidates, while too few of them keep the rules
 
 
@@ -105,7 +108,11 @@ class CommentWriter:
             raise UserError(f"count must be at least 1, but got {count}")
         elements = self._fitting(self._as_list(elements))
         rng = random.Random(f"{seed} {render_input(elements)}")
-        chosen = self._from_model(elements, count, rng, memory)
+        chosen = self._whole(elements, count, rng, memory)
+        if len(chosen) < count:
+            taken = {opening(c.text) for c in chosen}
+            more = self._from_model(self._learned(elements), count - len(chosen), rng, memory)
+            chosen += [c for c in more if opening(c.text) not in taken]
         chosen += self._from_bank(elements, count - len(chosen), rng, {opening(c.text) for c in chosen})
         if memory:
             memory.add(chosen[0].text)
@@ -117,6 +124,25 @@ class CommentWriter:
         if not isinstance(elements, ElementList):
             return ElementList.from_ids(elements, self.lang)
         return elements if elements.lang == self.lang else ElementList.from_ids((e.id for e in elements), self.lang)
+
+    def _whole(self, elements: ElementList, count: int, rng: random.Random, memory: Memory | None) -> list[Comment]:
+        """Comments written by hand, where what leads the list is no thing that the model has learned."""
+        lead = next((e for e in elements if e.kind != "emotion"), None)
+        if lead is None or lead.id in LEARNED or lead.kind == "object" and lead.id not in THING_IDS:
+            return []
+        texts = {opening(text): text for text in reversed(whole_comments(elements, lead, self.style, rng))}
+        order = list(reversed(texts.values()))
+        if memory:
+            order.sort(key=memory.repeats)
+        source = self._source(self._learned(elements))
+        plan = self.decoder.tokens(render_plan(self._learned(elements), [], self.style, self.template))
+        score = lambda text: round(self.decoder.log_probability(source, plan, self.decoder.tokens(text)), 4)
+        return [Comment(text, score(text), source="phrase bank") for text in order[:count]]
+
+    @staticmethod
+    def _learned(elements: ElementList) -> ElementList:
+        """The feelings and things of a list, which is what the model knows."""
+        return ElementList(tuple(elements.of_kind("emotion", "object")), elements.lang)
 
     def _fitting(self, elements: ElementList) -> ElementList:
         """The elements, less those that would make the input longer than what the model can read (or ever saw)."""
@@ -240,17 +266,14 @@ class CommentWriter:
 
 
 def plans(elements: ElementList, rng: random.Random) -> list[list[Element]]:
-    """Up to four choices of which things a comment speaks of: one, or two where the mood is light.
-
-    The most salient thing has the best chance; what else comes is drawn.
-    """
+    """Up to three choices of which things a comment speaks of: the one most worth it, or that and a drawn one where the
+    mood is light."""
     things = elements.of_kind("object")[:4]
     if not things:
         return [[]]
     if is_tender(elements):
         return [[thing] for thing in things[:2]]
-    pairs = [[a, b] for a in things[:2] for b in things if a != b]
-    return [[things[0]], *rng.sample(pairs, min(3, len(pairs)))]
+    return [[things[0]], *([things[0], other] for other in rng.sample(things[1:], min(2, len(things) - 1)))]
 
 
 def draw(likely: list[tuple[list[str], float]], count: int, rng: random.Random) -> list[tuple[list[str], float]]:

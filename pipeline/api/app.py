@@ -18,7 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from detection.labels import EMOTION_IDS, OBJECT_IDS, PLAIN_IDS, load_pack
+from detection.labels import PLAIN_IDS, SECTIONS, kind_of, load_pack
 from pipeline.api.bodies import ApiError, checked, content_type, drain, fields_of, photo_of, read_form, read_json
 from pipeline.api.engine import Desk, Engine
 from pipeline.api.shapes import (
@@ -171,11 +171,10 @@ def _add_the_rest(app: FastAPI, engine, desk: Desk, serving: Serving, figures: F
 
     @app.get("/v1/labels", response_model=LabelsOut, responses=_errors(401, 422), dependencies=keyed)
     def labels(lang: Literal["ko", "en"] = "ko"):
-        """Every feeling and thing that makes an element, with its name in a language."""
+        """Everything that makes an element, with its name in a language."""
         pack = load_pack(lang)
-        kinds = [("emotion", EMOTION_IDS), ("object", OBJECT_IDS)]
-        rows = [(i, kind) for kind, ids in kinds for i in ids if i not in PLAIN_IDS]
-        return {"lang": lang, "labels": [{"id": i, "kind": kind, "name": pack.name(i)} for i, kind in rows]}
+        ids = [i for section in SECTIONS.values() for i in section if i not in PLAIN_IDS]
+        return {"lang": lang, "labels": [{"id": i, "kind": kind_of(i), "name": pack.name(i)} for i in ids]}
 
     @app.get("/v1/options", responses=_errors(401), dependencies=keyed)
     def options() -> dict:

@@ -24,6 +24,9 @@ Pixel = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 Box = Annotated[list[Pixel], Field(min_length=4, max_length=4)]
 
 
+Kind = Literal["emotion", "moment", "object", "scene"]
+
+
 class Strict(BaseModel):
     """Unknown keys are mistakes."""
 
@@ -35,7 +38,7 @@ class ElementIn(Strict):
 
     id: Name | None = None
     name: Name | None = None
-    kind: Literal["emotion", "object"] | None = Field(None, description="ignored: the id tells")
+    kind: Kind | None = Field(None, description="ignored: the id tells")
     score: Fraction = 1.0
     count: int = Field(1, ge=1, le=1000)
     boxes: list[Box] = Field([], max_length=MOST_BOXES)
@@ -82,7 +85,7 @@ class Correction(Strict):
 
 class ElementOut(BaseModel):
     id: str
-    kind: Literal["emotion", "object"]
+    kind: Kind
     name: str
     score: float
     count: int
@@ -137,7 +140,7 @@ class CommentsOut(BaseModel):
 
 class LabelOut(BaseModel):
     id: str
-    kind: Literal["emotion", "object"]
+    kind: Kind
     name: str
 
 
@@ -158,7 +161,7 @@ def element_list(given: str | list, lang: str) -> ElementList:
             element = replace(element, score=item.score, count=len(boxes) or item.count, boxes=boxes)
             before = found.get(element.id)
             found[element.id] = _merged(before, element) if before else element
-    return ElementList(tuple(sorted(found.values(), key=lambda e: e.kind)), lang)
+    return ElementList(tuple(sorted(found.values(), key=lambda e: e.kind != "emotion")), lang)
 
 
 def _merged(one: Element, other: Element) -> Element:

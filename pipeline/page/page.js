@@ -188,7 +188,7 @@ function show(answer) {
 }
 
 const colour = (element) => {
-  const things = state.elements.filter((e) => e.kind === "object");
+  const things = state.elements.filter((e) => e.kind !== "emotion");
   return element.kind === "emotion" ? FACE : THINGS[things.indexOf(element) % THINGS.length];
 };
 const called = (element) => (element.count > 1 ? `${element.name} ×${element.count}` : element.name);
@@ -207,7 +207,7 @@ function render() {
 
 function boxes(element) {
   const [width, height] = state.size;
-  return element.boxes.map(([x1, y1, x2, y2]) => {
+  return (element.kind === "moment" ? [] : element.boxes).map(([x1, y1, x2, y2]) => { // a moment is the whole picture's
     const box = make("div", { class: "box", "data-element": element.id }, make("span", {}, element.name));
     const own = { left: x1 / width, top: y1 / height, width: (x2 - x1) / width, height: (y2 - y1) / height };
     for (const [name, share] of Object.entries(own)) box.style[name] = `${100 * share}%`;

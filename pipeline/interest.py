@@ -1,0 +1,144 @@
+"""How much each candidate is worth a word: what share of people would mention it.
+
+A small model, learned from what people mention in captions and annotations (`pipeline/fit_interest.py`):
+gradient-boosted trees of depth three over the features below, stored in `interest.json`. `docs/interest.md` explains it in tables.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from detection.families import ancestors
+from pipeline.candidates import Candidate
+from pipeline.facts import Facts
+
+FILE = Path(__file__).with_name("interest.json")
+DEPTH = 3
+FEATURES = (
+    "prior",  # share of people who mention the id where it is seen
+    "is_moment",
+    "is_scene",
+    "score",
+    "told",  # by the look at the whole picture
+    "votes",
+    "count",
+    "largest",  # share of the picture that its largest box covers
+    "total",  # that all its boxes cover
+    "off_centre",  # of its largest box: 0 in the middle, 1 in a corner
+    "has_box",
+    "with_person",
+    "people",
+    "largest_person",
+    "face_share",
+    "others",  # how many other candidates there are
+    "best_other",  # the highest prior among them
+    "best_score",  # the score of that one
+    "larger",  # how many others have a larger box
+    "inside",  # share of its largest box that lies in another candidate's
+)
+
+
+@dataclass(frozen=True)
+class Interest:
+    """The model: priors by id and kind, and trees as arrays.
+
+    Attributes:
+        priors: id -> share of people who mention it; `kinds`: likewise a kind's, for ids that were never seen.
+        feature, threshold: (T, 7) of inner nodes, level by level; value (T, 8) of leaves.
+        start: log odds before all trees.
+        least: probability from which on a candidate is worth a word.
+    """
+
+    priors: dict[str, float]
+    kinds: dict[str, float]
+    feature: np.ndarray
+    threshold: np.ndarray
+    value: np.ndarray
+    start: float
+    least: float
+
+    def prior(self, c: Candidate) -> float:
+        """Of the id, else of the nearest family that is known, else of the kind."""
+        if c.id in self.priors:
+            return self.priors[c.id]
+        known = [self.priors[name] for name in ancestors(c.id) if name in self.priors]
+        return max(known, default=self.kinds[c.kind])
+
+    def of(self, candidates: list[Candidate], facts: Facts, size: tuple[int, int]) -> np.ndarray:
+        """Probability (N,) that a person would mention each candidate of a photo."""
+        x = describe(candidates, [self.prior(c) for c in candidates], facts, size)
+        return 1 / (1 + np.exp(-self.log_odds(x)))
+
+    def log_odds(self, x: np.ndarray) -> np.ndarray:
+        """Features (N, F) -> log odds (N,)."""
+        trees = np.arange(len(self.feature))[None]
+        place = np.zeros((len(x), len(self.feature)), int)
+        for level in range(DEPTH):
+            node = place + 2**level - 1
+            right = np.take_along_axis(x, self.feature[trees, node], 1) > self.threshold[trees, node]
+            place = 2 * place + right
+        return self.start + self.value[trees, place].sum(1)
+
+
+@lru_cache
+def load_interest(file: Path = FILE) -> Interest:
+    """The model in a file that `pipeline.fit_interest` wrote."""
+    raw = json.loads(file.read_text("utf-8"))
+    arrays = {name: np.array(raw["trees"][name]) for name in ("feature", "threshold", "value")}
+    return Interest(raw["priors"], raw["kinds"], **arrays, start=raw["start"], least=raw["least"])
+
+
+def describe(candidates: list[Candidate], priors: list[float], facts: Facts, size: tuple[int, int]) -> np.ndarray:
+    """Features (N, F) of a photo's candidates, in the order of `FEATURES`."""
+    picture = size[0] * size[1]
+    boxes = [np.array(c.boxes, float).reshape(-1, 4) for c in candidates]
+    shares = [np.prod(b[:, 2:] - b[:, :2], axis=1) / picture for b in boxes]
+    largest = [float(s.max()) if len(s) else 0.0 for s in shares]
+    people = np.prod(facts.people[:, 2:] - facts.people[:, :2], axis=1) / picture
+    rows = []
+    for i, c in enumerate(candidates):
+        others = [j for j in range(len(candidates)) if j != i]
+        best = max(others, key=lambda j: priors[j], default=None)
+        box = boxes[i][shares[i].argmax()] if len(boxes[i]) else None
+        rows.append(
+            [
+                priors[i],
+                c.kind == "moment",
+                c.kind == "scene",
+                c.score,
+                c.told,
+                c.votes,
+                len(c.boxes),
+                largest[i],
+                min(1.0, float(shares[i].sum())),
+                _off_centre(box, size),
+                box is not None,
+                facts.with_person(c.id),
+                facts.numbers["people"],
+                people.max(initial=0.0),
+                facts.numbers["face_share"],
+                len(others),
+                priors[best] if best is not None else 0.0,
+                candidates[best].score if best is not None else 0.0,
+                sum(largest[j] > largest[i] for j in others),
+                max((_inside(box, b) for j, b in enumerate(boxes) if j != i), default=0.0) if box is not None else 0.0,
+            ]
+        )
+    return np.array(rows, float).reshape(-1, len(FEATURES))
+
+
+def _off_centre(box: np.ndarray | None, size: tuple[int, int]) -> float:
+    if box is None:
+        return 0.0
+    x, y = (box[0] + box[2]) / size[0] - 1, (box[1] + box[3]) / size[1] - 1
+    return float(np.hypot(x, y) / np.sqrt(2))
+
+
+def _inside(box: np.ndarray, others: np.ndarray) -> float:
+    if not len(others):
+        return 0.0
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    return float(np.prod(np.clip(sides, 0, None), axis=1).max() / max(np.prod(box[2:] - box[:2]), 1e-9))
