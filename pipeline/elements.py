@@ -29,9 +29,8 @@ def to_elements(detections: Iterable[Detection], size: tuple[int, int], lang: st
     detections = list(detections)
     facts, interest = gather(detections, size), load_interest()
     candidates = find_candidates(detections, facts, size)
-    worth = interest.of(candidates, facts, size)
-    order = sorted(range(len(candidates)), key=lambda i: (-worth[i], candidates[i].id))
-    chosen = [candidates[i] for i in order if worth[i] >= interest.least][:MOST]
+    candidates.sort(key=lambda c: c.id)  # what is equally worth must not depend on the order of detections
+    chosen = [candidates[i] for i in interest.kept(interest.of(candidates, facts, size))[:MOST]]
     pack = load_pack(lang)
     return ElementList((*_feelings(detections, lang), *(_element(c, pack) for c in chosen)), lang)
 

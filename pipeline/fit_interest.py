@@ -9,7 +9,7 @@ annotator mentioned it. Priors and trees are judged in folds: no photo is judged
 
 import json
 from collections import defaultdict
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +24,12 @@ from detection.scenes.annotations import Annotation, read_annotations
 from detection.training import open_run
 from pipeline.candidates import Candidate, find_candidates
 from pipeline.facts import Facts, gather
-from pipeline.interest import DEPTH, FEATURES, describe
+from pipeline.interest import DEPTH, FEATURES, Interest, describe, prior, roots
 
 FOLDS = 5
-SHRINK = 4.0  # photos' worth of the kind's share that an id's own share is mixed with
+SHRINK = 5.0  # sure candidates' worth of the family's share that an id's own share is mixed with
+ANNOTATED = 4.0  # how much more an annotated photo counts: annotators say what a friend would remark on
+RISES = {"prior": 1, "score": 1, "told": 1, "votes": 1, "largest": 1, "off_centre": -1, "inside": -1, "larger": -1}
 RANKED = (1.0, 0.9, 0.75)  # what an annotator's first, second and third mention are worth
 NEVER = 1e9  # no feature is larger
 LISTED = 0.3  # what a scene or moment that was seen but not mentioned is worth
@@ -59,9 +61,11 @@ class InterestSettings(Settings):
     photos: list[str]
     captions: list[str] = []
     held_out: list[str] = []
+    chosen_for: str | None = None  # photos whose path begins so were each chosen for one of ImageNet's classes
     trees: int = 140
     lr: float = 0.08
-    least: float = 0.3  # what a person must be so likely to mention to be in the list
+    least: float = 0.12  # how likely a person must be to mention what is in the list
+    beside: float = 0.3  # and how likely beside the likeliest
     seed: int = 0
     export: Path
 
@@ -110,56 +114,78 @@ def _detection(row: dict) -> Detection:
     return Detection(**{**row, "xyxy": row["xyxy"] and tuple(row["xyxy"])})
 
 
+def untold(candidates: list[Candidate]) -> list[Candidate]:
+    """Candidates as they would be if the look at the whole picture had named no thing.
+
+    A photo chosen for one of ImageNet's classes is about that class by design; a model that learned from it would take
+    the network that knows these classes at its word, and things that it cannot know for side things.
+    """
+    return [replace(c, told=0.0, votes=min(c.votes, 2)) for c in candidates if c.boxes or c.kind != "object"]
+
+
 class Photos:
     """Candidates of many photos with what they are worth, (N) rows; `photo` tells which photo each belongs to."""
 
-    def __init__(self, seen: dict, captions: dict[str, list[str]], annotated: dict[str, Annotation]):
+    def __init__(self, seen: dict, captions: dict[str, list[str]], annotated: dict[str, Annotation], chosen_for=None):
         self.items: list[tuple[list[Candidate], Facts, tuple[int, int]]] = []
-        self.names, worths, photo = [], [], []
+        self.names, worths, photo, weight = [], [], [], []
         for name, (size, detections) in seen.items():
             row, told = annotated.get(name), captions.get(Path(name).name)
             facts = gather(detections, size)
             candidates = find_candidates(detections, facts, size)
+            if chosen_for and name.startswith(chosen_for):
+                candidates = untold(candidates)
             if candidates and (row or told):
                 worths += [worth(c, row, told) for c in candidates]
                 photo += [len(self.items)] * len(candidates)
+                weight += [ANNOTATED if row else 1.0] * len(candidates)
                 self.items.append((candidates, facts, size))
                 self.names.append(name)
-        self.worth, self.photo = np.array(worths), np.array(photo)
+        self.worth, self.photo, self.weight = np.array(worths), np.array(photo), np.array(weight)
         self.flat = [c for candidates, _, _ in self.items for c in candidates]
 
-    def features(self, priors) -> np.ndarray:
-        """(N, F), with priors from a function of a candidate."""
-        return np.concatenate([describe(c, [priors(x) for x in c], facts, size) for c, facts, size in self.items])
 
+def fit_priors(flat: list[Candidate], worths: np.ndarray) -> dict[str, dict[str, float]]:
+    """Share of mentions by id, family and kind: an id that was seldom seen has its family's, that its kind's.
 
-def fit_priors(flat: list[Candidate], worths: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
-    """Share of mentions by id, mixed with its kind's where it was seldom seen; and by kind."""
-    by_kind, by_id = defaultdict(list), defaultdict(list)
+    A sure candidate counts more than a weak one: what an id is worth must not depend on how often it is a mistake.
+    """
+    rows: dict[str, dict[str, list]] = {level: defaultdict(list) for level in ("kinds", "families", "ids")}
     for c, value in zip(flat, worths, strict=True):
-        by_kind[c.kind].append(value)
-        by_id[c.id].append((c.kind, value))
-    kinds = {kind: float(np.mean(values)) for kind, values in by_kind.items()}
+        for level, names in (("kinds", [c.kind]), ("families", roots(c.id)), ("ids", [c.id])):
+            for name in names:
+                rows[level][name].append((c.score**2, value, c))
+    mean = lambda told, start, much: (sum(w * v for w, v, _ in told) + much * start) / (sum(w for w, *_ in told) + much)
+    kinds = {name: mean(told, 0.4, 1.0) for name, told in rows["kinds"].items()}
+    families = {name: mean(told, kinds[told[0][2].kind], SHRINK) for name, told in rows["families"].items()}
+    start = lambda c: np.mean([families[r] for r in roots(c.id)]) if roots(c.id) else kinds[c.kind]
+    ids = {name: mean(told, start(told[0][2]), SHRINK) for name, told in sorted(rows["ids"].items())}
     return {
-        label: (sum(v for _, v in rows) + SHRINK * kinds[rows[0][0]]) / (len(rows) + SHRINK)
-        for label, rows in sorted(by_id.items())
-    }, kinds
+        level: {name: round(float(p), 4) for name, p in values.items()}
+        for level, values in (("ids", ids), ("families", families), ("kinds", kinds))
+    }
 
 
-def fit_trees(x: np.ndarray, worths: np.ndarray, settings: InterestSettings):
-    """Boosted trees on shares: every row counts as mentioned by its share of people and as unmentioned by the rest."""
-    from sklearn.ensemble import GradientBoostingClassifier
+def fit_trees(x: np.ndarray, worths: np.ndarray, weights: np.ndarray, settings: InterestSettings):
+    """Boosted trees on shares: every row counts as mentioned by its share of people and as unmentioned by the rest.
 
-    model = GradientBoostingClassifier(
-        n_estimators=settings.trees,
+    Surer, larger and agreed on never makes a candidate less worth a word (`RISES`), whatever the data's accidents.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    model = HistGradientBoostingClassifier(
+        max_iter=settings.trees,
         learning_rate=settings.lr,
         max_depth=DEPTH,
-        subsample=0.7,
-        min_samples_leaf=30,
+        min_samples_leaf=40,
+        l2_regularization=5.0,
+        early_stopping=False,
+        monotonic_cst=[RISES.get(name, 0) for name in FEATURES],
         random_state=settings.seed,
     )
     n = len(x)
-    y, weight = np.repeat([1, 0], n), np.concatenate([worths, 1 - worths])
+    y = np.repeat([1, 0], n)
+    weight = np.concatenate([worths, 1 - worths]) * np.concatenate([weights, weights])
     kept = weight > 0
     return model.fit(np.concatenate([x, x])[kept], y[kept], sample_weight=weight[kept])
 
@@ -171,80 +197,74 @@ def judged(photos: Photos, settings: InterestSettings) -> np.ndarray:
     for fold in range(FOLDS):
         inside = part != fold
         x = honest_features(photos, inside, settings)
-        model = fit_trees(x[inside], photos.worth[inside], settings)
+        model = fit_trees(x[inside], photos.worth[inside], photos.weight[inside], settings)
         probability[~inside] = model.predict_proba(x[~inside])[:, 1]
     return probability
 
 
 def honest_features(photos: Photos, inside: np.ndarray, settings: InterestSettings) -> np.ndarray:
-    """Features whose priors leave each photo's own mentions out, so that the trees do not trust them too much.
+    """Features (N, F) whose priors leave each photo's own mentions out, so that the trees do not trust them too much.
 
     Rows outside `inside` get priors from all rows inside.
     """
     part = np.random.default_rng(settings.seed + 1).permutation(len(photos.items))[photos.photo] % FOLDS
-    x = photos.features(lambda c: 0.0)
+    priors = np.zeros(len(photos.flat))
     for fold in range(FOLDS + 1):
-        rows = (inside & (part == fold)) if fold < FOLDS else ~inside
-        source = inside & (part != fold)
-        chosen = [c for c, use in zip(photos.flat, source, strict=True) if use]
-        priors, kinds = fit_priors(chosen, photos.worth[source])
-        wanted = np.array([priors.get(c.id, kinds.get(c.kind, 0.1)) for c in photos.flat])
-        x = _with_priors(x, photos, wanted, rows)
-    return x
-
-
-def _with_priors(x: np.ndarray, photos: Photos, priors: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """`x` with the prior, and the best other's prior and score, of the chosen rows."""
-    x = x.copy()
-    columns = [FEATURES.index(name) for name in ("prior", "best_other", "best_score")]
-    scores = np.array([c.score for c in photos.flat])
-    for i in np.flatnonzero(rows):
-        x[i, columns[0]] = priors[i]
+        rows, source = ((inside & (part == fold)) if fold < FOLDS else ~inside), inside & (part != fold)
+        told = fit_priors([c for c, use in zip(photos.flat, source, strict=True) if use], photos.worth[source])
+        for i in np.flatnonzero(rows):
+            priors[i] = prior(photos.flat[i], told)
     starts = np.searchsorted(photos.photo, np.arange(len(photos.items) + 1))
-    for start, end in zip(starts[:-1], starts[1:], strict=True):
-        if not rows[start:end].any():
-            continue
-        for i in range(start, end):
-            others = [j for j in range(start, end) if j != i]
-            best = max(others, key=lambda j: priors[j], default=None)
-            x[i, columns[1]] = priors[best] if best is not None else 0.0
-            x[i, columns[2]] = scores[best] if best is not None else 0.0
-    return x
+    return np.concatenate(
+        [
+            describe(candidates, list(priors[starts[i] : starts[i + 1]]), facts, size)
+            for i, (candidates, facts, size) in enumerate(photos.items)
+        ]
+    )
 
 
 def as_arrays(model) -> dict[str, list]:
     """Trees as full binary trees of `DEPTH` levels, which `interest.py` walks without scikit-learn."""
-    rows = [_full(estimator.tree_, model.learning_rate) for (estimator,) in model.estimators_]
+    rows = [_full(predictor.nodes) for (predictor,) in model._predictors]
     return {name: [row[place] for row in rows] for place, name in enumerate(("feature", "threshold", "value"))}
 
 
-def _full(tree, rate: float) -> tuple[list, list, list]:
+def _full(nodes: np.ndarray) -> tuple[list, list, list]:
     """Features and thresholds of inner nodes, level by level, and values of leaves; a leaf above the last level stands
     for all below it."""
-    feature, threshold, value = [0] * (2**DEPTH - 1), [NEVER] * (2**DEPTH - 1), []
-    nodes = [0]
+    feature, threshold, level_nodes = [0] * (2**DEPTH - 1), [NEVER] * (2**DEPTH - 1), [0]
     for level in range(DEPTH):
         below = []
-        for place, node in enumerate(nodes):
-            if tree.children_left[node] < 0:
-                below += [node, node]
+        for place, number in enumerate(level_nodes):
+            node = nodes[number]
+            if node["is_leaf"]:
+                below += [number, number]
                 continue
-            number = place + 2**level - 1
-            feature[number], threshold[number] = int(tree.feature[node]), round(float(tree.threshold[node]), 6)
-            below += [tree.children_left[node], tree.children_right[node]]
-        nodes = below
-    value = [round(float(tree.value[node, 0, 0]) * rate, 5) for node in nodes]
-    return feature, threshold, value
+            inner = place + 2**level - 1
+            feature[inner], threshold[inner] = int(node["feature_idx"]), round(float(node["num_threshold"]), 6)
+            below += [int(node["left"]), int(node["right"])]
+        level_nodes = below
+    return feature, threshold, [round(float(nodes[number]["value"]), 5) for number in level_nodes]
 
 
-def figures(photos: Photos, probability: np.ndarray, annotated: dict[str, Annotation], least: float) -> dict:
+def importance(model, x: np.ndarray) -> dict[str, float]:
+    """How much the log odds move, on average over candidates, when a feature is another candidate's."""
+    rng, before = np.random.default_rng(0), model.decision_function(x)
+    moved = {}
+    for column, name in enumerate(FEATURES):
+        mixed = x.copy()
+        mixed[:, column] = rng.permutation(mixed[:, column])
+        moved[name] = round(float(np.abs(model.decision_function(mixed) - before).mean()), 4)
+    return moved
+
+
+def figures(photos: Photos, probability: np.ndarray, annotated: dict[str, Annotation], cut) -> dict:
     """How well candidates are ranked and cut, on photos that the model did not see."""
     first = second = sides = said = missed = 0
     with_row = 0
     for number, name in enumerate(photos.names):
         rows = np.flatnonzero(photos.photo == number)
-        order = rows[np.argsort(-probability[rows])]
-        kept = [i for i in order if probability[i] >= least]
+        kept = list(rows[cut(probability[rows])])
         said += len(kept)
         sides += sum(photos.worth[i] == 0 for i in kept)
         worthy = [i for i in rows if photos.worth[i] >= 0.5]
@@ -280,22 +300,25 @@ def fit(settings: InterestSettings) -> Path:
             chosen.append(photo)
     seen = look(settings, chosen)
     photos = Photos(
-        {p.relative_to(data).as_posix(): seen[p.relative_to(data).as_posix()] for p in chosen}, captions, annotated
+        {p.relative_to(data).as_posix(): seen[p.relative_to(data).as_posix()] for p in chosen},
+        captions,
+        annotated,
+        settings.chosen_for,
     )
-    told = figures(photos, judged(photos, settings), annotated, settings.least)
+    cut = Interest({}, *[np.zeros(0)] * 3, start=0.0, least=settings.least, beside=settings.beside)
+    told = figures(photos, judged(photos, settings), annotated, cut.kept)
     (settings.run / "figures.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
-    priors, kinds = fit_priors(photos.flat, photos.worth)
     everything = np.ones(len(photos.worth), bool)
-    model = fit_trees(honest_features(photos, everything, settings), photos.worth, settings)
-    start = float(model.init_.class_prior_[1])
+    x = honest_features(photos, everything, settings)
+    model = fit_trees(x, photos.worth, photos.weight, settings)
     raw = {
         "features": FEATURES,
         "figures": told,
-        "importance": {n: round(float(v), 4) for n, v in zip(FEATURES, model.feature_importances_, strict=True)},
-        "priors": {label: round(p, 4) for label, p in priors.items()},
-        "kinds": {kind: round(p, 4) for kind, p in kinds.items()},
-        "start": round(float(np.log(start / (1 - start))), 5),
+        "importance": importance(model, x),
+        "priors": fit_priors(photos.flat, photos.worth),
+        "start": round(float(model._baseline_prediction.ravel()[0]), 5),
         "least": settings.least,
+        "beside": settings.beside,
         "trees": as_arrays(model),
     }
     part = settings.export.with_suffix(".part")

@@ -1,17 +1,19 @@
 """How much each candidate is worth a word: what share of people would mention it.
 
 A small model, learned from what people mention in captions and annotations (`pipeline/fit_interest.py`):
-gradient-boosted trees of depth three over the features below, stored in `interest.json`. `docs/interest.md` explains it in tables.
+gradient-boosted trees of depth three over the features below, stored in `interest.json`. `docs/interest.md` explains
+it in tables.
 """
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from detection.families import ancestors
+from detection.scenes import subjects
 from pipeline.candidates import Candidate
 from pipeline.facts import Facts
 
@@ -23,6 +25,7 @@ FEATURES = (
     "is_scene",
     "score",
     "told",  # by the look at the whole picture
+    "tellable",  # whether that look could have named it
     "votes",
     "count",
     "largest",  # share of the picture that its largest box covers
@@ -46,31 +49,34 @@ class Interest:
     """The model: priors by id and kind, and trees as arrays.
 
     Attributes:
-        priors: id -> share of people who mention it; `kinds`: likewise a kind's, for ids that were never seen.
+        priors: shares of people who mention an id ("ids"), a thing of a family ("families"), of a kind ("kinds").
         feature, threshold: (T, 7) of inner nodes, level by level; value (T, 8) of leaves.
         start: log odds before all trees.
         least: probability from which on a candidate is worth a word.
+        beside: what share of the best candidate's probability another must have.
     """
 
-    priors: dict[str, float]
-    kinds: dict[str, float]
+    priors: dict[str, dict[str, float]]
     feature: np.ndarray
     threshold: np.ndarray
     value: np.ndarray
     start: float
     least: float
-
-    def prior(self, c: Candidate) -> float:
-        """Of the id, else of the nearest family that is known, else of the kind."""
-        if c.id in self.priors:
-            return self.priors[c.id]
-        known = [self.priors[name] for name in ancestors(c.id) if name in self.priors]
-        return max(known, default=self.kinds[c.kind])
+    beside: float
 
     def of(self, candidates: list[Candidate], facts: Facts, size: tuple[int, int]) -> np.ndarray:
         """Probability (N,) that a person would mention each candidate of a photo."""
-        x = describe(candidates, [self.prior(c) for c in candidates], facts, size)
+        x = describe(candidates, [prior(c, self.priors) for c in candidates], facts, size)
         return 1 / (1 + np.exp(-self.log_odds(x)))
+
+    def kept(self, worth: np.ndarray) -> np.ndarray:
+        """Rows of the candidates that are worth a word, best first.
+
+        Photos differ in how sure one can be of what people would mention; beside a dog that all mention a chair is left
+        out, in a room full of furniture it is not.
+        """
+        order = np.argsort(-worth, kind="stable")
+        return order[worth[order] >= max(self.least, self.beside * worth.max(initial=0))]
 
     def log_odds(self, x: np.ndarray) -> np.ndarray:
         """Features (N, F) -> log odds (N,)."""
@@ -84,11 +90,31 @@ class Interest:
 
 
 @lru_cache
+def tellable() -> frozenset[str]:
+    """Things that the look at the whole picture knows."""
+    return frozenset(label for label, _ in subjects() if label)
+
+
+@lru_cache
 def load_interest(file: Path = FILE) -> Interest:
     """The model in a file that `pipeline.fit_interest` wrote."""
     raw = json.loads(file.read_text("utf-8"))
     arrays = {name: np.array(raw["trees"][name]) for name in ("feature", "threshold", "value")}
-    return Interest(raw["priors"], raw["kinds"], **arrays, start=raw["start"], least=raw["least"])
+    return Interest(raw["priors"], **arrays, start=raw["start"], least=raw["least"], beside=raw["beside"])
+
+
+@cache
+def roots(label: str) -> tuple[str, ...]:
+    """The families that are kinds of nothing else, of which a thing is one: Dog -> Animal."""
+    return tuple(sorted(name for name in ancestors(label) if not ancestors(name)))
+
+
+def prior(c: Candidate, priors: dict[str, dict[str, float]]) -> float:
+    """Share of people who mention the id; its families' where it was never seen, else its kind's."""
+    if c.id in priors["ids"]:
+        return priors["ids"][c.id]
+    known = [priors["families"][name] for name in roots(c.id) if name in priors["families"]]
+    return float(np.mean(known)) if known else priors["kinds"][c.kind]
 
 
 def describe(candidates: list[Candidate], priors: list[float], facts: Facts, size: tuple[int, int]) -> np.ndarray:
@@ -110,6 +136,7 @@ def describe(candidates: list[Candidate], priors: list[float], facts: Facts, siz
                 c.kind == "scene",
                 c.score,
                 c.told,
+                c.kind != "object" or c.id in tellable(),
                 c.votes,
                 len(c.boxes),
                 largest[i],

@@ -1,4 +1,4 @@
-"""What is going on: reviewed rules over everything that was seen.
+"""What is going on, and where: reviewed rules over everything that was seen.
 
     python -m pipeline.moments compile
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from configs.errors import UserError, exit_with
-from detection.labels import KNOWN_IDS, MOMENT_IDS
+from detection.labels import KNOWN_IDS, MOMENT_IDS, SCENE_IDS, kind_of
 from detection.records import Detection
 from pipeline.facts import Facts
 
@@ -29,17 +29,17 @@ CONDITION = re.compile(r"(?P<not>no )?(?P<how>with |many )?(?P<name>.+?)(?: (?P<
 
 @lru_cache
 def rules() -> dict[str, list[list[dict]]]:
-    """Moment -> its lines, each a list of conditions."""
+    """Moment or scene -> its lines, each a list of conditions."""
     return json.loads(COMPILED.read_text("utf-8"))
 
 
 def find_moments(facts: Facts) -> list[Detection]:
-    """The moments whose rules hold, surest first, each with the boxes it was told by."""
+    """The moments and scenes whose rules hold, surest first."""
     found = []
-    for moment, lines in rules().items():
-        held = [line for line in lines if all(_holds(c, moment, facts) for c in line)]
+    for label, lines in rules().items():
+        held = [line for line in lines if all(_holds(c, label, facts) for c in line)]
         if held:
-            found.append(Detection(moment, "moment", max(_sureness(line, moment, facts) for line in held), None))
+            found.append(Detection(label, kind_of(label), max(_sureness(line, label, facts) for line in held), None))
     return sorted(found, key=lambda d: -d.score)
 
 
@@ -104,7 +104,8 @@ def parse(text: str) -> dict:
 def lint(raw: dict[str, list[str]]) -> tuple[dict[str, list[list[dict]]], list[str]]:
     """The rules, and what is wrong with them: unknown names, a line that rests on one weak answer alone."""
     parsed, problems = {}, [f"{moment}: has no rule" for moment in MOMENT_IDS if moment not in raw]
-    problems += [f"{moment}: is no moment" for moment in raw if moment not in MOMENT_IDS]
+    problems += [f"{moment}: is no moment or scene" for moment in raw if moment not in (*MOMENT_IDS, *SCENE_IDS)]
+    raw = {**raw, **{scene: ["itself"] for scene in SCENE_IDS if scene not in raw}}
     for moment, lines in raw.items():
         parsed[moment] = []
         for line in lines:

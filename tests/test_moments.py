@@ -12,8 +12,9 @@ from pipeline.facts import gather
 from pipeline.moments import boxes_of, find_moments, lint, rules
 
 SIZE = (1000, 600)
-# What is seen, in words: a thing with its score (0.6 unless told), `3 Person` for three beside each other, `A+B` for things
-# on one spot, `~beach 0.4` for what the look at the whole picture thinks, `~beach!` where it is sure; a face is its feeling.
+# What is seen, in words: a thing with its score (0.6 unless told), `3 Person` for three beside each other, `A+B` for
+# things on one spot, `~beach 0.4` for what the look at the whole picture thinks, `~beach!` where it is sure; a face is
+# its feeling.
 CASES = {
     "birthday": "Cake 0.5, Candle 0.4",
     "meal_together": "3 Person, Plate 0.6, Salad 0.5",

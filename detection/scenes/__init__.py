@@ -67,7 +67,7 @@ class SceneDetector:
         """
         logits, answers = self.session.run(None, {"picture": as_input(upright(image))})
         found = {
-            row["id"]: Detection(row["id"], kind_of(row["id"]), float(p), None, sure=p >= row["threshold"])
+            row["id"]: Detection(row["id"], kind_of(row["id"]), float(p), None, sure=bool(p >= row["threshold"]))
             for row, p in zip(self.tags, self.calibrated(logits[0]), strict=True)
             if p >= LEAST_TAG
         }

@@ -85,13 +85,13 @@ def scene_pictures(settings: SceneSettings, kept: bool) -> list[tuple[Path, str]
     return [(file.parent / "images" / row["file"], row["scene"]) for row in chosen]
 
 
-def looked_at(settings: SceneSettings, trunk, photos: list[Path]) -> np.ndarray:
-    """Features (N, 1280) of photos; pieces that an earlier run wrote are read, not made again."""
+def looked_at(settings: SceneSettings, trunk, photos: list[Path], name: str) -> np.ndarray:
+    """Features (N, 1280) of photos; pieces that an earlier run wrote under `name` are read, not made again."""
     from rich.progress import track
 
     from detection.scenes.trunk import look
 
-    folder = settings.run / ("features" if not settings.tune_epochs else f"features_tuned_{settings.tune_epochs}")
+    folder = settings.run / name
     folder.mkdir(parents=True, exist_ok=True)
     pieces = []
     for start in track(range(0, len(photos), PIECE), "looking"):
@@ -108,20 +108,25 @@ def looked_at(settings: SceneSettings, trunk, photos: list[Path]) -> np.ndarray:
     return np.concatenate(pieces)
 
 
-def fit(settings: SceneSettings, known: Known, features: np.ndarray) -> tuple[heads.Head, list[dict]]:
-    """The head for all photos, and a row of trust for each tag from the folds.
+def fit(settings: SceneSettings, known: Known, features: np.ndarray, tuned: bool) -> tuple[heads.Head, list[dict]]:
+    """The head for all photos, and a row of trust for each tag.
 
-    Photos speak for photos: a tag's figures come from them where they hold enough of it, else from scene folders, too.
+    A tag's figures come from the folds; where the trunk learned, too, from the first fold alone, which it did not see.
+    Photos speak for photos: they count alone where they hold enough of a tag, else scene folders count, too.
     """
-    parts = heads.folds(known.photos, settings.seed)
-    logits = heads.out_of_fold(features, known.targets, known.weights, parts, settings.decay)
+    parts, fitted = heads.folds(known.photos, settings.seed), (features, known.targets, known.weights)
+    if tuned:
+        inside = parts > 0
+        logits = heads.fit_head(*(a[inside] for a in fitted), settings.decay).logits(features)
+    else:
+        inside, logits = np.zeros(len(parts), bool), heads.out_of_fold(*fitted, parts, settings.decay)
     rows = []
     for column, tag in enumerate(targets.TAGS):
-        y, w = known.targets[:, column], known.weights[:, column]
+        y, w = known.targets[:, column], known.weights[:, column] * ~inside
         alone = ((y > 0.5) & (w > 0) & ~known.staged).sum() >= 3 * heads.LEAST_POSITIVES
         told = heads.trust(logits[:, column], y, w * ~known.staged if alone else w, settings.precise)
         rows.append({"id": tag, **{key: round(value, 4) for key, value in vars(told).items()}})
-    return heads.fit_head(features, known.targets, known.weights, settings.decay), rows
+    return heads.fit_head(*fitted, settings.decay), rows
 
 
 def train(settings: SceneSettings) -> Path:
@@ -129,15 +134,29 @@ def train(settings: SceneSettings) -> Path:
     data = settings.data
     wanted = [data / name for name in [*settings.photos, *settings.captions, *settings.held_out]]
     open_run(settings, [*wanted, *([data / settings.scenes] if settings.scenes else [])])
-    from detection.scenes.trunk import export, imagenet_trunk, tune
+    from detection.scenes.trunk import export, imagenet_trunk
 
     known, trunk = gather(settings), imagenet_trunk()
+    features = looked_at(settings, trunk, known.photos, "features")
     if settings.tune_epochs:
-        trunk = tune(trunk, known, settings)
-    head, rows = fit(settings, known, looked_at(settings, trunk, known.photos))
+        trunk = tuned_trunk(settings, trunk, known, features)
+        features = looked_at(settings, trunk, known.photos, "features_tuned")
+    head, rows = fit(settings, known, features, bool(settings.tune_epochs))
     (settings.run / "tags.json").write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
     kept = settings.model_dump(mode="json", exclude={"data", "run", "export"})
     return export(trunk, head, rows, settings.export, {"settings": json.dumps(kept)})
+
+
+def tuned_trunk(settings: SceneSettings, trunk, known: Known, features: np.ndarray):
+    """The trunk after it learned from all folds but the first."""
+    from detection.scenes.tune import tune
+
+    inside = heads.folds(known.photos, settings.seed) > 0
+    learned = (known.targets[inside], known.weights[inside])
+    head = heads.fit_head(features[inside], *learned, settings.decay)
+    photos = [p for p, use in zip(known.photos, inside, strict=True) if use]
+    out = settings.run / "tuned.pt"
+    return tune(trunk, head, photos, *learned, settings.tune_epochs, settings.tune_lr, out, settings.seed)
 
 
 main = settings_command("detection.scenes.train", __doc__, SceneSettings, train)
