@@ -16,7 +16,11 @@ from pipeline.moments import boxes_of, find_moments
 THING_THRESHOLD = 0.25
 SAME_SPOT_IOU = 0.6
 SAME_THING_IOU, SAME_THING_INSIDE = 0.45, 0.75  # boxes of one name this close are one thing
-COUNTED = 0.5  # a count is a claim: only boxes from this score on are counted, beside the best
+# A count is a claim: several are counted where all boxes are sure; where some are not, one is all that can be said. More
+# than a few are never counted right.
+COUNTED, MOST_COUNTED = 0.6, 4
+LONELY = 0.3  # least score of a thing that one network alone saw and the look at the whole picture does not know of
+BELIEVED = 0.15  # from which probability on that look stands behind a thing
 SURER = 1.6  # how much surer a general name must be to stand over a more exact one on its spot
 # From which probability on the main subject names a thing more exactly, and from which it stands where no detector saw
 # anything: of answers that detectors know, too, 73 % are what people mention from 0.7 on; of others hardly one in five.
@@ -80,7 +84,8 @@ def _grouped(seen: list[Detection], subjects: list[Detection], size: tuple[int, 
     groups: dict[str, list[Detection]] = {}
     for d in _one_name_a_spot(seen, told):
         groups.setdefault(thing_of(d.label), []).append(d)
-    found = {label: _candidate(label, group, told.get(label, 0.0)) for label, group in groups.items()}
+    candidates = (_candidate(label, group, told.get(label, 0.0)) for label, group in groups.items())
+    found = {c.id: c for c in candidates if c.score >= LONELY or c.votes > 1 or c.told >= BELIEVED}
     for d in sorted(subjects, key=lambda d: -d.score):
         _join(found, d, size)
     return list(found.values())
@@ -114,7 +119,8 @@ def _beats(one: Detection, worth: float, other: Detection, its_worth: float, fir
 def _candidate(label: str, group: list[Detection], told: float) -> Candidate:
     boxes, scores = np.array([d.xyxy for d in group]), np.array([d.score for d in group])
     order = nms(boxes, scores, SAME_THING_IOU, SAME_THING_INSIDE)
-    counted = [i for place, i in enumerate(order) if place == 0 or scores[i] >= COUNTED]
+    sure = len(order) <= MOST_COUNTED and (scores[order] >= COUNTED).all()
+    counted = order if sure else order[:1]
     votes = max(d.votes for d in group)
     kept = tuple(tuple(float(v) for v in boxes[i]) for i in counted)
     return Candidate(label, group[order[0]].label, "object", float(scores.max()), told, votes, kept)

@@ -37,7 +37,8 @@ def to_elements(detections: Iterable[Detection], size: tuple[int, int], lang: st
 
 def _element(c: Candidate, pack) -> Element:
     boxes = tuple(tuple(round(v, 1) for v in box) for box in c.boxes)
-    return Element(c.id, c.kind, pack.name(c.named), min(c.score, 1.0), max(1, len(boxes)), boxes)
+    count = max(1, len(boxes)) if c.kind == "object" else 1
+    return Element(c.id, c.kind, pack.name(c.named), min(c.score, 1.0), count, boxes)
 
 
 def _feelings(detections: list[Detection], lang: str) -> list[Element]:

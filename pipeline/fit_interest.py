@@ -32,6 +32,7 @@ ANNOTATED = 4.0  # how much more an annotated photo counts: annotators say what 
 RISES = {"prior": 1, "score": 1, "told": 1, "votes": 1, "largest": 1, "off_centre": -1, "inside": -1, "larger": -1}
 RANKED = (1.0, 0.9, 0.75)  # what an annotator's first, second and third mention are worth
 NEVER = 1e9  # no feature is larger
+FRIEND = 1  # as much as all captions together
 LISTED = 0.3  # what a scene or moment that was seen but not mentioned is worth
 # Moments in which a thing is mentioned, too.
 IMPLIED = {
@@ -65,22 +66,24 @@ class InterestSettings(Settings):
     trees: int = 140
     lr: float = 0.08
     least: float = 0.12  # how likely a person must be to mention what is in the list
-    beside: float = 0.3  # and how likely beside the likeliest
+    beside: float = 0.33  # and how likely beside the likeliest
     seed: int = 0
     export: Path
 
 
 def worth(c: Candidate, row: Annotation | None, captions: list[str] | None) -> float:
     """Share of people, in 0..1, who would mention a candidate."""
-    told = []
+    told, votes = [], []
     if captions and c.id in targets.caption_words():
         told.append(targets.mentions(c.id, captions) / len(captions))
+        votes.append(1)
     if row:
         ranks = [place for place, name in enumerate(row.mention) if name == c.id or related(name, c.id)]
         implied = [place for place, name in enumerate(row.mention) if name in IMPLIED and related(IMPLIED[name], c.id)]
         listed = LISTED if c.id in (*row.scenes, *row.moments) else 0.0
         told.append(max([listed, *(RANKED[p] for p in ranks), *(0.7 * RANKED[p] for p in implied)]))
-    return float(np.mean(told)) if told else 0.0
+        votes.append(FRIEND)
+    return float(np.average(told, weights=votes)) if told else 0.0
 
 
 def look(settings: InterestSettings, photos: list[Path]) -> dict[str, tuple[tuple[int, int], list[Detection]]]:

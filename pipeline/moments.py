@@ -22,19 +22,39 @@ from pipeline.facts import Facts
 
 SOURCE = Path(__file__).parents[1] / "configs" / "moments.yaml"
 COMPILED = Path(__file__).with_name("moments.json")
+KNOWN = (*MOMENT_IDS, *SCENE_IDS)
 NUMBERS = ("people", "faces", "smiles", "children", "large_people", "near_people", "face_share")
 SURE = 0.7  # a condition that makes a moment alone
+LIKELY = 0.3
 CONDITION = re.compile(r"(?P<not>no )?(?P<how>with |many )?(?P<name>.+?)(?: (?P<least>\d+(?:\.\d+)?))?")
 
 
 @lru_cache
 def rules() -> dict[str, list[list[dict]]]:
     """Moment or scene -> its lines, each a list of conditions."""
-    return json.loads(COMPILED.read_text("utf-8"))
+    return json.loads(COMPILED.read_text("utf-8"))["rules"]
+
+
+@lru_cache
+def alike() -> dict[str, frozenset[str]]:
+    """Moment or scene -> those of which only one can stand beside it."""
+    groups = json.loads(COMPILED.read_text("utf-8"))["one_of"]
+    return {
+        label: frozenset(other for g in groups if label in g for other in g) - {label} for g in groups for label in g
+    }
 
 
 def find_moments(facts: Facts) -> list[Detection]:
-    """The moments and scenes whose rules hold, surest first."""
+    """The moments and scenes whose rules hold, surest first; of those that look alike the surest."""
+    standing: dict[str, Detection] = {}
+    for d in holding(facts):
+        if not alike().get(d.label, frozenset()) & standing.keys():
+            standing[d.label] = d
+    return list(standing.values())
+
+
+def holding(facts: Facts) -> list[Detection]:
+    """All whose rules hold, surest first."""
     found = []
     for label, lines in rules().items():
         held = [line for line in lines if all(_holds(c, label, facts) for c in line)]
@@ -76,7 +96,10 @@ def _holds(condition: dict, moment: str, facts: Facts) -> bool:
 
 
 def _sureness(line: list[dict], moment: str, facts: Facts) -> float:
-    """The mean score of what a line rests on; what only counts is as sure as that."""
+    """How sure a line is: a scene as sure as the look at the whole picture is of it, where that is likely; else the mean
+    score of what the line rests on, and what only counts is `SURE`."""
+    if kind_of(moment) == "scene" and facts.told.get(moment, 0.0) >= LIKELY:
+        return facts.told[moment]
     values = [
         min(1.0, _value(c, moment, facts))
         for c in line
@@ -101,10 +124,13 @@ def parse(text: str) -> dict:
     return {"not": bool(match["not"]), "how": how, "name": name, "least": least}
 
 
-def lint(raw: dict[str, list[str]]) -> tuple[dict[str, list[list[dict]]], list[str]]:
-    """The rules, and what is wrong with them: unknown names, a line that rests on one weak answer alone."""
+def lint(raw: dict[str, list]) -> tuple[dict, list[str]]:
+    """What is compiled, and what is wrong with them: unknown names, a line that rests on one weak answer alone."""
+    raw = dict(raw)
     parsed, problems = {}, [f"{moment}: has no rule" for moment in MOMENT_IDS if moment not in raw]
-    problems += [f"{moment}: is no moment or scene" for moment in raw if moment not in (*MOMENT_IDS, *SCENE_IDS)]
+    problems += [f"{moment}: is no moment or scene" for moment in raw if moment not in {*KNOWN, "one_of"}]
+    groups = raw.pop("one_of", [])
+    problems += [f"one_of: {name!r} is no moment or scene" for g in groups for name in g if name not in KNOWN]
     raw = {**raw, **{scene: ["itself"] for scene in SCENE_IDS if scene not in raw}}
     for moment, lines in raw.items():
         parsed[moment] = []
@@ -119,7 +145,7 @@ def lint(raw: dict[str, list[str]]) -> tuple[dict[str, list[list[dict]]], list[s
             if len(for_it) < 2 and not sure:
                 problems.append(f"{moment}: {line!r} rests on one weak answer alone")
             parsed[moment].append(conditions)
-    return parsed, problems
+    return {"rules": parsed, "one_of": groups}, problems
 
 
 def compile_rules() -> Path:

@@ -4,7 +4,7 @@ from detection.families import akin, ancestors, related, thing_of
 from detection.labels import EXACT_IDS, KNOWN_IDS, OBJECT_IDS, THING_IDS, kind_of
 from detection.records import Detection
 from detection.scenes import subjects
-from pipeline.candidates import COUNTED, SUBJECT_THRESHOLD, THING_THRESHOLD, find_candidates
+from pipeline.candidates import COUNTED, LONE_NEW_THRESHOLD, LONE_THRESHOLD, LONELY, MOST_COUNTED, find_candidates
 from pipeline.facts import gather
 
 SIZE = (1000, 1000)
@@ -63,12 +63,24 @@ def test_boxes_of_one_thing_are_one():
 def test_a_count_is_a_claim():
     weak = thing("Dog", COUNTED - 0.01, THERE)
     assert found(thing("Dog", 0.9), weak)["Dog"].boxes == (HERE,)
+    herd = [thing("Sheep", 0.9, (90 * i, 0, 90 * i + 80, 80)) for i in range(MOST_COUNTED + 1)]
+    assert len(found(*herd[:-1])["Sheep"].boxes) == MOST_COUNTED
+    assert len(found(*herd)["Sheep"].boxes) == 1, "more than a few are never counted right"
+
+
+def test_a_thing_needs_agreement_or_sureness():
+    assert found(thing("Suitcase", LONELY - 0.01)) == {}
+    assert set(found(thing("Suitcase", LONELY))) == {"Suitcase"}
+    assert set(found(thing("Suitcase", LONELY - 0.01, votes=2))) == {"Suitcase"}
+    assert set(found(thing("Suitcase", LONELY - 0.01), whole("Suitcase", 0.3, sure=False))) == {"Suitcase"}
 
 
 def test_the_subject_adds_what_the_detectors_miss():
-    assert set(found(thing("Dog", 0.8), whole("Pizza", SUBJECT_THRESHOLD))) == {"Dog", "Pizza"}
-    assert found(whole("Pizza", SUBJECT_THRESHOLD))["Pizza"].boxes == ()
-    assert found(whole("Pizza", SUBJECT_THRESHOLD - 0.01)) == {}
+    assert set(found(thing("Dog", 0.8), whole("Pizza", LONE_THRESHOLD))) == {"Dog", "Pizza"}
+    assert found(whole("Pizza", LONE_THRESHOLD))["Pizza"].boxes == ()
+    assert found(whole("Pizza", LONE_THRESHOLD - 0.01)) == {}
+    assert found(whole("Volcano", LONE_THRESHOLD)) == {}, "what no detector knows must be surer"
+    assert set(found(whole("Volcano", LONE_NEW_THRESHOLD))) == {"Volcano"}
 
 
 def test_the_subject_overrules_a_weak_detection_of_something_akin():
@@ -85,7 +97,7 @@ def test_the_subject_names_a_thing_more_exactly():
 
 
 def test_unsure_things_and_scenes_are_no_candidates():
-    assert found(thing("Suitcase", THING_THRESHOLD - 0.01), whole("beach", 0.4, sure=False)) == {}
+    assert found(thing("Suitcase", 0.2), whole("beach", 0.4, sure=False)) == {}
     assert set(found(whole("beach", 0.8))) == {"beach"}
 
 
