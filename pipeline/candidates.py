@@ -16,8 +16,8 @@ from pipeline.moments import boxes_of, find_moments
 THING_THRESHOLD = 0.25
 SAME_SPOT_IOU = 0.6
 SAME_THING_IOU, SAME_THING_INSIDE = 0.45, 0.75  # boxes of one name this close are one thing
-# A count is a claim: several are counted where all boxes are sure; where some are not, one is all that can be said. More
-# than a few are never counted right.
+# A count is a claim: several are counted where all boxes are sure; where some are not, one is all that can be said.
+# More than a few are never counted right.
 COUNTED, MOST_COUNTED = 0.6, 4
 LONELY = 0.3  # least score of a thing that one network alone saw and the look at the whole picture does not know of
 BELIEVED = 0.15  # from which probability on that look stands behind a thing

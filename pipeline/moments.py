@@ -96,8 +96,8 @@ def _holds(condition: dict, moment: str, facts: Facts) -> bool:
 
 
 def _sureness(line: list[dict], moment: str, facts: Facts) -> float:
-    """How sure a line is: a scene as sure as the look at the whole picture is of it, where that is likely; else the mean
-    score of what the line rests on, and what only counts is `SURE`."""
+    """How sure a line is: a scene as sure as the look at the whole picture is of it, where that is likely; else the
+    mean score of what the line rests on, and what only counts is `SURE`."""
     if kind_of(moment) == "scene" and facts.told.get(moment, 0.0) >= LIKELY:
         return facts.told[moment]
     values = [

@@ -1,8 +1,11 @@
 """Detections become the element list of the contract."""
 
+from detection.labels import kind_of
 from detection.records import Detection
 from language.render import render_input
-from pipeline.elements import FEELING_THRESHOLD, LONE_FACE_THRESHOLD, THING_THRESHOLD, to_elements
+from pipeline.elements import FEELING_THRESHOLD, LONE_FACE_THRESHOLD, MOST, to_elements
+
+SIZE = (640, 480)
 
 
 def thing(label, score=0.9, box=(0, 0, 100, 100)):
@@ -13,65 +16,98 @@ def face(label, score=0.9, box=(0, 0, 100, 100)):
     return Detection(label, "emotion", score, box)
 
 
-def test_feelings_by_score_then_things_by_salience():
+def whole(label, score=0.9, sure=True):
+    return Detection(label, kind_of(label), score, None, sure=sure)
+
+
+def ids(*seen, lang="ko"):
+    return [e.id for e in to_elements(seen, SIZE, lang)]
+
+
+def test_feelings_come_first_the_largest_faces_before_the_others():
     seen = [
-        thing("Cat", 0.95, (0, 0, 50, 50)),
-        thing("Sofa bed", 0.4, (0, 0, 400, 300)),
-        face("sad", 0.85, (300, 0, 390, 90)),
+        thing("Cat", 0.95, (200, 100, 500, 400)),
+        face("sad", 0.95, (300, 0, 380, 80)),
         face("happy", 0.9, (0, 200, 100, 300)),
     ]
-    assert [e.id for e in to_elements(seen, "ko")] == ["happy", "sad", "Sofa bed", "Cat"]
-    assert render_input(to_elements(seen, "ko")) == "기쁨, 슬픔, 소파베드, 고양이"
-    assert render_input(to_elements(seen, "en")) == "happy, sad, sofa bed, cat"
+    assert ids(*seen) == ["happy", "sad", "Cat"]
+    assert render_input(to_elements(seen, SIZE, "ko")) == "기쁨, 슬픔, 고양이"
+    assert render_input(to_elements(seen, SIZE, "en")) == "happy, sad, cat"
+
+
+def test_what_people_mention_comes_before_what_is_larger():
+    cat, couch = thing("Cat", 0.9, (250, 180, 400, 300)), thing("Couch", 0.9, (0, 100, 640, 480))
+    assert ids(couch, cat)[0] == "Cat"
+
+
+def test_furniture_tableware_and_clothing_do_not_lead():
+    side = [thing("Table", 0.9, (0, 240, 640, 480)), thing("Plate", 0.9, (200, 300, 320, 400))]
+    side += [thing("Jeans", 0.9, (500, 100, 620, 470)), thing("Tire", 0.9, (0, 0, 120, 120))]
+    for lead, box in (("Pizza", (210, 310, 310, 390)), ("Dog", (10, 10, 200, 230))):
+        found = to_elements([thing(lead, 0.9, box), *side], SIZE, "ko")
+        assert found.of_kind("object")[0].id == lead
+
+
+def test_a_scene_or_a_moment_may_lead():
+    assert ids(whole("beach", 0.95), thing("Hat", 0.5, (0, 0, 20, 20)))[0] in ("beach", "beach_day")
+    assert "surfing" in ids(whole("surfing", 0.9), thing("Person", 0.9, (200, 200, 300, 400)))[:2]
 
 
 def test_order_does_not_depend_on_the_order_of_detections():
-    seen = [thing("Cat", 0.5), thing("Dog", 0.8), face("happy"), thing("Hat", 0.3)]
-    assert to_elements(seen, "ko") == to_elements(seen[::-1], "ko")
+    seen = [
+        thing("Cat", 0.8, (0, 0, 200, 200)),
+        thing("Dog", 0.8, (300, 0, 500, 200)),
+        face("happy"),
+        thing("Hat", 0.5),
+        whole("beach"),
+    ]
+    assert to_elements(seen, SIZE, "ko") == to_elements(seen[::-1], SIZE, "ko")
 
 
 def test_what_says_nothing_makes_no_element():
     seen = [thing(n) for n in ("Human face", "Human hair", "Clothing", "Person", "Man", "Woman", "Boy", "Girl")]
-    assert len(to_elements([*seen, face("neutral", 0.99)], "ko")) == 0
+    assert not {
+        e.id for e in to_elements([*seen, face("neutral", 0.99)], SIZE, "ko") if e.kind in ("emotion", "object")
+    }
 
 
 def test_unsure_feelings_are_left_unsaid():
     person = thing("Person", 0.3, (0, 0, 120, 400))
-    assert len(to_elements([face("anger", FEELING_THRESHOLD - 0.01), person], "ko")) == 0
-    assert len(to_elements([face("anger", FEELING_THRESHOLD), person], "ko")) == 1
+    assert "anger" not in ids(face("anger", FEELING_THRESHOLD - 0.01), person)
+    assert ids(face("anger", FEELING_THRESHOLD), person)[0] == "anger"
 
 
 def test_a_face_where_nobody_is_must_be_surer():
     clock, elsewhere = thing("Clock", 0.9), thing("Man", 0.9, (300, 0, 400, 400))
-    assert [e.id for e in to_elements([face("anger", LONE_FACE_THRESHOLD - 0.01), clock, elsewhere], "ko")] == ["Clock"]
-    assert [e.id for e in to_elements([face("anger", LONE_FACE_THRESHOLD)], "ko")] == ["anger"]
-
-
-def test_unsure_things_are_left_unsaid():
-    assert len(to_elements([thing("Suitcase", THING_THRESHOLD - 0.01)], "ko")) == 0
+    assert "anger" not in ids(face("anger", LONE_FACE_THRESHOLD - 0.01), clock, elsewhere)
+    assert ids(face("anger", LONE_FACE_THRESHOLD))[0] == "anger"
 
 
 def test_passers_by_do_not_set_the_mood():
-    seen = [face("happy", 0.85, (0, 0, 100, 100)), face("anger", 0.95, (200, 0, 220, 20))]
-    assert [e.id for e in to_elements(seen, "ko")] == ["happy"]
+    assert ids(face("happy", 0.85, (0, 0, 100, 100)), face("anger", 0.95, (200, 0, 220, 20)))[0] == "happy"
+    assert "anger" not in ids(face("happy", 0.85, (0, 0, 100, 100)), face("anger", 0.95, (200, 0, 220, 20)))
 
 
-def test_several_of_a_kind_are_counted():
-    boxes = [(0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10)]
-    (hat,) = to_elements([thing("Hat", s, b) for s, b in zip((0.5, 0.9, 0.7), boxes, strict=True)], "ko")
-    assert (hat.count, hat.score, hat.boxes) == (3, 0.9, (boxes[1], boxes[2], boxes[0]))
+def test_several_of_a_kind_are_counted_best_first():
+    boxes = [(0, 0, 90, 90), (120, 0, 210, 90), (240, 0, 330, 90)]
+    elements = to_elements([thing("Dog", s, b) for s, b in zip((0.7, 0.9, 0.8), boxes, strict=True)], SIZE, "ko")
+    dog = next(e for e in elements if e.id == "Dog")
+    assert (dog.count, dog.score, dog.boxes) == (3, 0.9, (boxes[1], boxes[2], boxes[0]))
 
 
-def test_a_general_name_gives_way_to_an_exact_one_on_the_same_spot():
-    here, there = (0, 0, 100, 100), (200, 200, 300, 300)
-    assert [e.id for e in to_elements([thing("Animal", 0.9, here), thing("Cat", 0.5, here)], "ko")] == ["Cat"]
-    assert {e.id for e in to_elements([thing("Animal", 0.9, there), thing("Cat", 0.5, here)], "ko")} == {
-        "Animal",
-        "Cat",
-    }
-    assert [e.id for e in to_elements([thing("Animal", 0.9, here)], "ko")] == ["Animal"]
+def test_a_list_is_short():
+    seen = [whole(i) for i in ("beach", "sunset", "street", "forest", "snow", "mountain", "lake", "sky", "bridge")]
+    names = ("Dog", "Cat", "Horse", "Bird", "Boat", "Kite")
+    seen += [thing(n, 0.9, (90 * i, 0, 90 * i + 80, 80)) for i, n in enumerate(names)]
+    assert 0 < len(ids(*seen)) <= MOST
+
+
+def test_a_more_exact_name_names_the_thing():
+    breed = whole("Golden retriever", 0.95)
+    (dog,) = [e for e in to_elements([thing("Dog", 0.9, (100, 50, 500, 450)), breed], SIZE, "ko") if e.id == "Dog"]
+    assert dog.name == "골든 리트리버" and dog.kind == "object"
 
 
 def test_nothing_seen_is_an_empty_list():
-    assert len(to_elements([], "ko")) == 0
-    assert render_input(to_elements([], "ko")) == "사진"
+    assert ids() == []
+    assert render_input(to_elements([], SIZE, "ko")) == "사진"

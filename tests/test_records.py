@@ -62,7 +62,7 @@ def test_unknown_words_given_by_hand_stay():
 
 def test_element_lists_have_an_order_and_no_repeats():
     hat, panic = Element("Hat", "object", "모자"), Element("panic", "emotion", "당황")
-    with pytest.raises(ValueError, match="emotions come before objects"):
+    with pytest.raises(ValueError, match="emotions come before everything else"):
         ElementList((hat, panic))
     with pytest.raises(ValueError, match="no repeats"):
         ElementList((hat, hat))

@@ -79,7 +79,7 @@ def problems(rows: list[Annotation]) -> list[str]:
 
 def _unknown(row: Annotation) -> list[tuple[str, str]]:
     """Scenes and moments that are none, and mentions with a capital (an id) that no pack knows."""
-    wrong = [("scene", i) for i in row.scenes if i not in SCENE_IDS and kind_of(i) != "object"]
+    wrong = [("scene", i) for i in row.scenes if i not in SCENE_IDS and (i not in KNOWN_IDS or kind_of(i) != "object")]
     wrong += [("moment", i) for i in row.moments if i not in MOMENT_IDS]
     return wrong + [("mention", i) for i in row.mention if i[:1].isupper() and i not in KNOWN_IDS]
 
