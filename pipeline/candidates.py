@@ -22,12 +22,15 @@ COUNTED, MOST_COUNTED = 0.6, 4
 LONELY = 0.3  # least score of a thing that one network alone saw and the look at the whole picture does not know of
 BELIEVED = 0.15  # from which probability on that look stands behind a thing
 SURER = 1.6  # how much surer a general name must be to stand over a more exact one on its spot
-# From which probability on the main subject names a thing more exactly, and from which it stands where no detector saw
-# anything: of answers that detectors know, too, 73 % are what people mention from 0.7 on; of others hardly one in five.
-SUBJECT_THRESHOLD, LONE_THRESHOLD, LONE_NEW_THRESHOLD = 0.5, 0.7, 0.85
+# From which probability on the main subject names a thing more exactly (a kind that no detector knows must be surer),
+# and from which it stands where no detector saw anything: of answers that detectors know, too, 73 % are what people
+# mention from 0.7 on; of others hardly one in five.
+SUBJECT_THRESHOLD, NEW_SUBJECT_THRESHOLD, LONE_THRESHOLD, LONE_NEW_THRESHOLD = 0.5, 0.8, 0.7, 0.85
 WINS = 0.6  # from which on it overrules a weak detection of something akin
 WEAK = 0.55
 DETECTED = frozenset(OBJECT_IDS)
+# Where one of these stands, a building is what the picture was taken in, or a mistake.
+ROOMS = frozenset({"bathroom", "bedroom", "dining_room", "kitchen", "laundromat", "library", "living_room", "office"})
 LARGE_SHARE = 0.08  # of the picture; what the subject overrules must be that large
 
 
@@ -63,7 +66,8 @@ def find_candidates(detections: Iterable[Detection], facts: Facts, size: tuple[i
         Candidate(d.label, d.label, d.kind, d.score, told.get(d.label, 0.0), boxes=_boxes(d, facts))
         for d in find_moments(facts)
     ]
-    return [*things, *moments]
+    inside = any(c.id in ROOMS for c in moments)
+    return [*(c for c in things if not (inside and "Building" in ancestors(c.id))), *moments]
 
 
 def _boxes(d: Detection, facts: Facts) -> tuple:
@@ -140,7 +144,8 @@ def _join(found: dict[str, Candidate], subject: Detection, size: tuple[int, int]
     weak = [c for c in kin if c.score < WEAK and _share(c, size) >= LARGE_SHARE]
     if exact:
         return
-    if (general and subject.score >= SUBJECT_THRESHOLD) or (weak and subject.score >= WINS):
+    least = SUBJECT_THRESHOLD if label in DETECTED else NEW_SUBJECT_THRESHOLD
+    if (general and subject.score >= least) or (weak and subject.score >= WINS):
         old = max(general or weak, key=lambda c: _share(c, size))
         del found[old.id]
         score = max(old.score, subject.score) if general else subject.score

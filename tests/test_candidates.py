@@ -115,3 +115,9 @@ def test_imagenets_answers_mean_known_ids():
     assert all(label is None or label in KNOWN_IDS for label, _ in subjects())
     assert all(name is None or thing_of(name) == label for label, name in subjects())
     assert len({label for label, _ in subjects() if label in THING_IDS}) >= 120
+
+
+def test_in_a_room_a_building_is_a_mistake():
+    desk = (thing("Office building", 0.8), thing("Computer monitor", 0.9, THERE), whole("office", 0.9))
+    assert "Office building" not in found(*desk) and "Computer monitor" in found(*desk)
+    assert "Office building" in found(thing("Office building", 0.8), whole("city", 0.9))

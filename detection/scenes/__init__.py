@@ -21,7 +21,7 @@ SIDE = 224
 MEAN, SCALE = 0.498, 0.502  # of pixels in 0..1, as the trunk learned
 LEAST_TAG, LEAST_SUBJECT = 0.1, 0.1  # probabilities below are noise
 SURE_SUBJECT = 0.5
-LEAST_EXACT = 0.6  # probability of a breed from which on it is named
+LEAST_EXACT = 0.8  # probability of a breed from which on it is named
 
 
 def as_input(image: Image.Image) -> np.ndarray:
