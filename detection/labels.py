@@ -114,11 +114,15 @@ def lint(raw: dict) -> list[str]:
     for label, name in ((label, name) for section in SECTIONS for label, name in raw.get(section, {}).items()):
         if (other := owners.setdefault(name.casefold(), label)) != label:
             problems.append(f"{label!r} and {other!r} share the name {name!r}")
+        if name in KNOWN_IDS and name != label:
+            problems.append(f"the name {name!r} of {label!r} is the id of something else")
         if name and not script.fullmatch(name):
             problems.append(f"{label!r}: the name {name!r} mixes scripts")
     for alias, label in raw.get("aliases", {}).items():
         if label not in KNOWN_IDS:
             problems.append(f"alias {alias!r} points to {label!r}, which is not a known id")
+        if alias in KNOWN_IDS and alias != label:
+            problems.append(f"alias {alias!r} of {label!r} is an id")
         if owners.get(alias.casefold(), label) != label:
             problems.append(f"alias {alias!r} of {label!r} is the name of {owners[alias.casefold()]!r}")
     problems += [f"spoken: {label!r} is not a known id" for label in raw.get("spoken", {}) if label not in KNOWN_IDS]

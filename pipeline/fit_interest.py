@@ -244,7 +244,7 @@ def _full(nodes: np.ndarray) -> tuple[list, list, list]:
                 below += [number, number]
                 continue
             inner = place + 2**level - 1
-            feature[inner], threshold[inner] = int(node["feature_idx"]), round(float(node["num_threshold"]), 9)
+            feature[inner], threshold[inner] = int(node["feature_idx"]), float(node["num_threshold"])
             below += [int(node["left"]), int(node["right"])]
         level_nodes = below
     return feature, threshold, [round(float(nodes[number]["value"]), 5) for number in level_nodes]

@@ -122,10 +122,10 @@ def test_a_face_finder_leaves_feelings_to_the_crop_classifier(tmp_path):
 
 def test_a_users_own_classes_keep_their_names_with_a_warning(tmp_path):
     rows = np.array([[[10, 10, 40, 40, 0.8, 0], [0, 0, 9, 9, 0.6, 1]]])
-    file = constant_detector(tmp_path / "own.onnx", rows, ["bobsled", "tennis racket"])
-    with pytest.warns(UserWarning, match="bobsled"):
+    file = constant_detector(tmp_path / "own.onnx", rows, ["spaceship", "tennis racket"])
+    with pytest.warns(UserWarning, match="spaceship"):
         detector = ObjectDetector(str(file))
-    assert [d.label for d in detector.detect(Image.new("RGB", (64, 64)))] == ["bobsled", "Tennis racket"]
+    assert [d.label for d in detector.detect(Image.new("RGB", (64, 64)))] == ["spaceship", "Tennis racket"]
 
 
 def test_ultralytics_results_come_in_as_plain_arrays():

@@ -13,7 +13,7 @@ PACKAGES = ("configs", "detection", "language", "datagen", "pipeline")
 ALLOWED = {
     "configs": {"configs", "detection.labels"},
     "detection": {"configs", "detection"},
-    "language": {"configs", "language", "detection.labels"},
+    "language": {"configs", "language", "detection.labels", "detection.families"},
     "datagen": {"configs", "datagen", "language", "detection.labels"},
     "pipeline": {"configs", "detection", "language", "pipeline"},
 }

@@ -34,7 +34,10 @@ def test_json_rows_keep_the_contract(capsys):
             "timings_ms",
             "error",
         ]
-        assert set(row["timings_ms"]) == {"decode", "objects", "emotion", "write", "total"} and row["error"] is None
+        assert (
+            set(row["timings_ms"]) == {"decode", "objects", "emotion", "scenes", "elements", "write", "total"}
+            and row["error"] is None
+        )
         assert row["input"] == (", ".join(e["name"] for e in row["elements"]) or "사진")
         assert re.search("[가-힣]", row["comment"]) and row["comment"] == row["comments"][0]["text"]
         assert len(row["comments"]) == len({c["text"] for c in row["comments"]}) == 3

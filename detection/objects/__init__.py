@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from detection.labels import OBJECT_IDS, lookup
+from detection.labels import KNOWN_IDS, lookup
 from detection.model import load_model
 from detection.photos import upright
 from detection.records import Detection, clipped
@@ -27,7 +27,7 @@ class ObjectDetector:
 
     def __init__(self, weights: str = "pocket", device: str | None = None, threads: int | None = None):
         self.model = load_model(weights, POCKET, device, confidence=0.25, threads=threads)
-        known = set(OBJECT_IDS)
+        known = KNOWN_IDS
         # COCO names differ from ours in case only ("tennis racket"); what no pack knows keeps its own name
         self.labels = [name if name in known else lookup(name) or name for name in self.model.names]
         strange = [name for name in self.labels if name not in known]

@@ -23,7 +23,8 @@ def wanted() -> str:
     """The characters that are kept."""
     root = HERE.parents[1]
     pack = json.loads((root / "detection/label_packs/ko.json").read_text("utf-8"))
-    text = "".join([*pack["objects"].values(), *pack["emotions"].values(), *pack["aliases"]])
+    sections = ("emotions", "objects", "things", "exact", "scenes", "moments")
+    text = "".join([name for section in sections for name in pack[section].values()] + list(pack["aliases"]))
     for file in ("things.ko.jsonl", "feelings.ko.json"):
         text += (root / "language/comment/corpus" / file).read_text("utf-8")
     first = {*map(chr, range(32, 127)), *"·…~", *(c for c in text if "가" <= c <= "힣")}
