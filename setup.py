@@ -8,7 +8,7 @@ DATA = ["*.onnx", "*.bin", "*.json", "*.jsonl", "*.yaml", "*.md", "*.ttf", "*.tx
 
 setup(
     name="daetgeul",
-    version="0.1.0",
+    version="0.2.0",
     description="A photo goes in, a good comment comes out (Korean, English), offline and in half a second",
     long_description=Path(__file__).with_name("README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",

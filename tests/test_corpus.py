@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from detection.labels import OBJECT_IDS, PLAIN_IDS, load_pack
-from language.comment import corpus
-from language.records import ElementList
+from detection.labels import MOMENT_IDS, OBJECT_IDS, PLAIN_IDS, SCENE_IDS, load_pack
+from language.comment import corpus, whole
+from language.records import ElementList, find_evidence
 from language.rules import violations
 from tests.helpers import run_module
 
@@ -103,3 +103,40 @@ def test_command(tmp_path):
     assert run_module("language.comment.corpus", "check").status == 0
     done = run_module("language.comment.corpus", "build", "--out", tmp_path / "p.jsonl", "--count", 20)
     assert done.status == 0 and len((tmp_path / "p.jsonl").read_text("utf-8").splitlines()) == 20
+
+
+def test_whole_comments_are_there_for_every_moment_and_scene():
+    for lang, least in (("ko", 5), ("en", 4)):
+        lines = {style: whole.wholes(lang, style) for style in ("polite", "casual")}
+        for label in (*MOMENT_IDS, *SCENE_IDS):
+            assert len(lines["polite"].get(label, [])) >= least, (lang, label)
+            assert lines["casual"].get(label), (lang, label)
+
+
+def test_lint_finds_what_is_wrong_with_a_whole_comment(tmp_path, monkeypatch):
+    good = {"id": "birthday", "style": "polite", "mood": "any", "with": [], "says": "생일"}
+    rows = [
+        {**good, "text": "생일 노래가 여기까지 들려요 🎂"},
+        {**good, "text": "생일이라니 궁금해요 🎂"},
+        {**good, "text": "생일 축하는 크게 할수록 좋아요 🎂", "mood": "tender"},
+        {**good, "text": "생일 노래가 여기까지 들리네요 🎂", "says": "촛불"},
+        {**good, "text": "생일 촛불은 소원을 다 들어줘요 🎂", "with": ["Spaceship"]},
+    ]
+    file = tmp_path / "wholes.ko.jsonl"
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    monkeypatch.setattr(whole, "FOLDER", tmp_path)
+    whole.wholes.cache_clear()
+    problems = " ".join(whole.check_wholes("ko"))
+    whole.wholes.cache_clear()
+    for said in ("breaks question", "breaks mood", "its `says` is not in it", "'Spaceship' is no id"):
+        assert said in problems
+    assert "생일 노래가 여기까지 들려요" not in problems
+
+
+def test_a_list_led_by_a_moment_gets_a_comment_about_it():
+    rng = random.Random(0)
+    listed = ElementList.from_ids(["happy", "birthday", "Cake", "Candle"], "ko")
+    texts = whole.whole_comments(listed, listed.elements[1], "polite", rng)
+    assert texts and all(any(s.element == "birthday" for s in find_evidence(t, listed)) for t in texts)
+    sad = ElementList.from_ids(["sad", "birthday"], "ko")
+    assert all("!" not in t for t in whole.whole_comments(sad, sad.elements[1], "polite", rng))

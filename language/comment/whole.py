@@ -10,11 +10,11 @@ from collections import defaultdict
 from functools import lru_cache
 from pathlib import Path
 
+from detection.labels import KNOWN_IDS
 from language.records import Element, ElementList
 from language.rules import is_tender, tender_emotions, violations
 
 FOLDER = Path(__file__).with_name("corpus")
-MOODS = ("any", "joy", "startled", "tender", "mixed")
 
 
 @lru_cache
@@ -54,3 +54,22 @@ def whole_comments(elements: ElementList, lead: Element, style: str, rng: random
     place = lambda row: (moods.index(row["mood"]) if rng.random() < 0.7 else 0, not row["with"] and rng.random() < 0.7)
     keyed = [(place(row), rng.random(), row["text"]) for row in rows]
     return [text for *_, text in sorted(keyed)]
+
+
+MOOD_LISTS = {"any": [], "joy": ["happy"], "startled": ["panic"], "tender": ["sad"], "mixed": ["happy", "sad"]}
+
+
+def check_wholes(lang: str) -> list[str]:
+    """Problems of a language's lines: unknown ids, texts said twice, `says` that is not in the text, rules broken."""
+    problems, texts = [], set()
+    for style in ("polite", "casual"):
+        for row in (row for rows in wholes(lang, style).values() for row in rows):
+            text, ids = row["text"], [row["id"], *row["with"]]
+            wrong = [f"{i!r} is no id" for i in ids if i not in KNOWN_IDS]
+            wrong += ["its `says` is not in it"] * (row["says"] not in text)
+            wrong += ["stands there twice"] * (text in texts)
+            listed = ElementList.from_ids([*MOOD_LISTS[row["mood"]], *ids], lang)
+            wrong += [f"breaks {rule}" for rule in violations(text, listed, style)]
+            texts.add(text)
+            problems += [f"{lang}: {text!r}: {problem}" for problem in wrong]
+    return problems
