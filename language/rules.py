@@ -87,7 +87,6 @@ def violations(text: str, elements: ElementList, style: str = "polite") -> list[
     own_rules = book["languages"][lang]
     search = lambda *keys: _pattern(lang, *keys).search(text)
     plain = EMOJI.sub("", text).replace("\ufe0f", "").strip()
-    sentences = [s for s in re.split(r"[.!~…]+", plain) if s.strip()]
     moods = {e.id for e in elements.of_kind("emotion")}
     within = lambda count, bounds: bounds[0] <= count <= bounds[1]
     gentle = is_tender(elements)
@@ -95,7 +94,7 @@ def violations(text: str, elements: ElementList, style: str = "polite") -> list[
     broken |= {
         "broken": BROKEN.search(text) or text != text.strip(),
         "length": not within(len(text), own_rules["length"]),
-        "sentences": not within(len(sentences), book["sentences"]),
+        "sentences": not within(sentences(text), book["sentences"]),
         "speech level": not _pattern(lang, "ending", style).search(plain.rstrip(MARKS))
         or _pattern(lang, "never_in", style).search(plain),
         "emoji": not within(len(EMOJI.findall(text)), book["emoji"]),
@@ -103,6 +102,12 @@ def violations(text: str, elements: ElementList, style: str = "polite") -> list[
         "not gentle": gentle and (search("joking") or search("looks") or re.search(book["tender"]["bright"], text)),
     }
     return [rule for rule, hit in {**broken, **_naming(text, elements)}.items() if hit]
+
+
+def sentences(text: str) -> int:
+    """How many sentences a comment has."""
+    plain = EMOJI.sub("", text).replace("\ufe0f", "")
+    return sum(bool(s.strip()) for s in re.split(r"[.!~…]+", plain))
 
 
 def _naming(text: str, elements: ElementList) -> dict[str, bool]:

@@ -140,3 +140,12 @@ def test_a_list_led_by_a_moment_gets_a_comment_about_it():
     assert texts and all(any(s.element == "birthday" for s in find_evidence(t, listed)) for t in texts)
     sad = ElementList.from_ids(["sad", "birthday"], "ko")
     assert all("!" not in t for t in whole.whole_comments(sad, sad.elements[1], "polite", rng))
+
+
+def test_the_empty_list_gets_a_general_comment_that_guesses_nothing():
+    for lang, guesses in (
+        ("ko", "아침|저녁|오후|밤|여름|겨울|날씨|햇살|바람"),
+        ("en", "morning|evening|night|sun|summer|weather"),
+    ):
+        texts = whole.whole_comments(ElementList((), lang), None, "polite", random.Random(0))
+        assert len(texts) >= 10 and not any(re.search(guesses, text) for text in texts)

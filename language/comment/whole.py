@@ -1,7 +1,8 @@
 """Whole comments, written by hand for moments, scenes and things: what speaks where a list is led by something that the
 writers have not learned.
 
-`corpus/wholes.<lang>.jsonl` holds {"id", "style", "mood", "with": [ids], "text", "says"} (CC BY 4.0).
+`corpus/wholes.<lang>.jsonl` holds {"id", "style", "mood", "with": [ids], "text", "says"} (CC BY 4.0); the lines without
+an id are for the list without any element, and guess nothing.
 """
 
 import json
@@ -42,13 +43,13 @@ def moods_of(elements: ElementList) -> tuple[str, ...]:
     return ("tender",) if feelings <= tender_emotions() else ("mixed",)
 
 
-def whole_comments(elements: ElementList, lead: Element, style: str, rng: random.Random) -> list[str]:
-    """Lines about `lead` that are true for a list and keep the rules, in a drawn order: those of the fitting mood, and
-    those that bring in something else of the list, come first."""
+def whole_comments(elements: ElementList, lead: Element | None, style: str, rng: random.Random) -> list[str]:
+    """Lines about `lead`, or about nothing where there is none, that are true for a list and keep the rules, in a drawn
+    order: those of the fitting mood, and those that bring in something else of the list, come first."""
     ids, moods = {e.id for e in elements}, moods_of(elements)
     rows = [
         row
-        for row in wholes(elements.lang, style).get(lead.id, [])
+        for row in wholes(elements.lang, style).get(lead.id if lead else "", [])
         if row["mood"] in moods and set(row["with"]) <= ids and not violations(row["text"], elements, style)
     ]
     place = lambda row: (moods.index(row["mood"]) if rng.random() < 0.7 else 0, not row["with"] and rng.random() < 0.7)
@@ -64,7 +65,7 @@ def check_wholes(lang: str) -> list[str]:
     problems, texts = [], set()
     for style in ("polite", "casual"):
         for row in (row for rows in wholes(lang, style).values() for row in rows):
-            text, ids = row["text"], [row["id"], *row["with"]]
+            text, ids = row["text"], [i for i in (row["id"], *row["with"]) if i]
             wrong = [f"{i!r} is no id" for i in ids if i not in KNOWN_IDS]
             wrong += ["its `says` is not in it"] * (row["says"] not in text)
             wrong += ["stands there twice"] * (text in texts)

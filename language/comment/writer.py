@@ -15,7 +15,7 @@ from language.comment.whole import whole_comments
 from language.memory import Memory, opening
 from language.records import Comment, Element, ElementList, find_evidence
 from language.render import end_after_source, render_input, render_plan, render_source
-from language.rules import EMOJI, is_tender, violations
+from language.rules import EMOJI, is_tender, sentences, violations
 
 CANDIDATES = 8  # written in one batch, over all plans
 WIDTH = 32  # likeliest next tokens that a beginning is drawn from
@@ -126,9 +126,11 @@ class CommentWriter:
         return elements if elements.lang == self.lang else ElementList.from_ids((e.id for e in elements), self.lang)
 
     def _whole(self, elements: ElementList, count: int, rng: random.Random, memory: Memory | None) -> list[Comment]:
-        """Comments written by hand, where what leads the list is no thing that the model has learned."""
+        """Comments written by hand: where the model has not learned what leads the list, or nothing is there."""
         lead = next((e for e in elements if e.kind != "emotion"), None)
-        if lead is None or lead.id in LEARNED or lead.kind == "object" and lead.id not in THING_IDS:
+        if lead is None and len(elements):
+            return []
+        if lead and (lead.id in LEARNED or lead.kind == "object" and lead.id not in THING_IDS):
             return []
         texts = {opening(text): text for text in reversed(whole_comments(elements, lead, self.style, rng))}
         order = list(reversed(texts.values()))
@@ -158,13 +160,15 @@ class CommentWriter:
         """Up to `count` comments that break no rule and begin differently, what was not said lately first."""
         repeats = memory.repeats if memory else lambda text: 0
         good: dict[str, Comment] = {}
-        worse = lambda comment: (repeats(comment.text), self._is_bold(comment.text, elements))
+        plain = not elements.of_kind("emotion")
+        # without a feeling to join, a second sentence is mostly a remark of its own
+        worse = lambda c: (repeats(c.text), self._is_bold(c.text, elements), plain and sentences(c.text) > 1)
         for _ in range(ROUNDS):
             candidates = self._candidates(elements, rng, max(CANDIDATES, 3 * count))
             for draft in self._ranked([d for d in candidates if not self._flaws(d, elements)], elements, rng):
                 text = self.decoder.text(draft.new)
                 good.setdefault(opening(text), Comment(text, round(draft.score, 4)))
-            if sum(not any(worse(c)) for c in good.values()) >= count:
+            if sum(not any(worse(c)[:2]) for c in good.values()) >= count:
                 break
         return sorted(good.values(), key=worse)[:count]
 
