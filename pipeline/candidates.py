@@ -26,6 +26,7 @@ SURER = 1.6  # how much surer a general name must be to stand over a more exact 
 # and from which it stands where no detector saw anything: of answers that detectors know, too, 73 % are what people
 # mention from 0.7 on; of others hardly one in five.
 SUBJECT_THRESHOLD, NEW_SUBJECT_THRESHOLD, LONE_THRESHOLD, LONE_NEW_THRESHOLD = 0.5, 0.8, 0.7, 0.85
+SCENE_THRESHOLD = 0.5  # below, a scene is as often another of its kind
 WINS = 0.6  # from which on it overrules a weak detection of something akin
 WEAK = 0.55
 DETECTED = frozenset(OBJECT_IDS)
@@ -65,6 +66,7 @@ def find_candidates(detections: Iterable[Detection], facts: Facts, size: tuple[i
     moments = [
         Candidate(d.label, d.label, d.kind, d.score, told.get(d.label, 0.0), boxes=_boxes(d, facts))
         for d in find_moments(facts)
+        if d.kind == "moment" or d.score >= SCENE_THRESHOLD
     ]
     inside = any(c.id in ROOMS for c in moments)
     return [*(c for c in things if not (inside and "Building" in ancestors(c.id))), *moments]
