@@ -25,7 +25,7 @@ MOST_TOKENS = 96  # of a comment
 MOST_SOURCE = 64  # tokens of an element list: some 25 names
 OPEN_RULES = {"emoji", "names nothing", "length", "speech level"}  # a first sentence may still come to keep them
 LEARNED = frozenset(OBJECT_IDS)
-ROUNDS = 16  # of candidates, while too few of them keep the rules
+ROUNDS = 32  # of candidates, while too few of them keep the rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,14 +270,17 @@ class CommentWriter:
 
 
 def plans(elements: ElementList, rng: random.Random) -> list[list[Element]]:
-    """Up to three choices of which things a comment speaks of: the one most worth it, or that and a drawn one where the
-    mood is light."""
+    """Up to four choices of which things a comment speaks of: one, or two where the mood is light.
+
+    The one most worth it has the best chance; what else comes is drawn.
+    """
     things = elements.of_kind("object")[:4]
     if not things:
         return [[]]
     if is_tender(elements):
         return [[thing] for thing in things[:2]]
-    return [[things[0]], *([things[0], other] for other in rng.sample(things[1:], min(2, len(things) - 1)))]
+    pairs = [[a, b] for a in things[:2] for b in things if a != b]
+    return [[things[0]], *rng.sample(pairs, min(3, len(pairs)))]
 
 
 def draw(likely: list[tuple[list[str], float]], count: int, rng: random.Random) -> list[tuple[list[str], float]]:
