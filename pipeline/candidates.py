@@ -10,7 +10,7 @@ from detection.families import akin, ancestors, thing_of
 from detection.labels import OBJECT_IDS, PLAIN_IDS, kind_of
 from detection.records import Detection
 from pipeline.facts import Facts
-from pipeline.moments import boxes_of, find_moments
+from pipeline.moments import boxes_of, find_moments, hidden_by
 
 # Below this score a thing is not worth a word, whatever its class's own threshold.
 THING_THRESHOLD = 0.25
@@ -30,8 +30,6 @@ SCENE_THRESHOLD = 0.5  # below, a scene is as often another of its kind
 WINS = 0.6  # from which on it overrules a weak detection of something akin
 WEAK = 0.55
 DETECTED = frozenset(OBJECT_IDS)
-# Where one of these stands, a building is what the picture was taken in, or a mistake.
-ROOMS = frozenset({"bathroom", "bedroom", "dining_room", "kitchen", "laundromat", "library", "living_room", "office"})
 LARGE_SHARE = 0.08  # of the picture; what the subject overrules must be that large
 
 
@@ -68,8 +66,9 @@ def find_candidates(detections: Iterable[Detection], facts: Facts, size: tuple[i
         for d in find_moments(facts)
         if d.kind == "moment" or d.score >= SCENE_THRESHOLD
     ]
-    inside = any(c.id in ROOMS for c in moments)
-    return [*(c for c in things if not (inside and "Building" in ancestors(c.id))), *moments]
+    standing = {c.id for c in moments}
+    hidden = {family for family, scenes in hidden_by().items() if scenes & standing}
+    return [*(c for c in things if not hidden & {c.id, *ancestors(c.id)}), *moments]
 
 
 def _boxes(d: Detection, facts: Facts) -> tuple:

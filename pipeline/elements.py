@@ -6,7 +6,7 @@ from detection.labels import PLAIN_IDS, load_pack
 from detection.records import Detection
 from language.records import Element, ElementList
 from pipeline.candidates import Candidate, find_candidates
-from pipeline.facts import gather
+from pipeline.facts import face_of, gather
 from pipeline.interest import load_interest
 
 # Below this score a face is a face, but its feeling is left unsaid. In scenes of held-out training faces (a tenth,
@@ -44,13 +44,13 @@ def _element(c: Candidate, pack) -> Element:
 def _feelings(detections: list[Detection], lang: str) -> list[Element]:
     """The feelings of sure faces, that of the largest face first."""
     faces = [d for d in detections if d.kind == "emotion"]
-    people = [d for d in detections if d.label in PEOPLE_AND_PARTS and d.xyxy]
+    people = [d.xyxy for d in detections if d.label in PEOPLE_AND_PARTS and d.xyxy]
     largest = max((d.area for d in faces), default=0)
     sure = [
         d
         for d in faces
         if d.label not in PLAIN_IDS
-        and d.score >= (FEELING_THRESHOLD if any(_inside(d, p) for p in people) else LONE_FACE_THRESHOLD)
+        and d.score >= (FEELING_THRESHOLD if face_of(d, people) else LONE_FACE_THRESHOLD)
         and d.area >= PASSER_BY * largest
     ]
     groups: dict[str, list[Detection]] = {}
@@ -62,9 +62,3 @@ def _feelings(detections: list[Detection], lang: str) -> list[Element]:
         for label, group in groups.items()
     ]
     return sorted(found, key=lambda e: -max(d.area for d in groups[e.id]))
-
-
-def _inside(face: Detection, person: Detection) -> bool:
-    """Whether the middle of a face lies in a person's box."""
-    x, y = (face.xyxy[0] + face.xyxy[2]) / 2, (face.xyxy[1] + face.xyxy[3]) / 2
-    return person.xyxy[0] <= x <= person.xyxy[2] and person.xyxy[1] <= y <= person.xyxy[3]

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detection.boxes import intersections, nms
+from detection.boxes import areas, intersections, nms
 from detection.families import ancestors, thing_of
 from detection.labels import PEOPLE
 from detection.records import Detection
 
 PERSON_THRESHOLD = 0.3
+SAME_PERSON_IOU, SAME_PERSON_INSIDE = 0.55, 0.85  # boxes this close are one person
 LARGE = 1 / 3  # of the picture's height
 BESIDE = 0.5  # gap between two people, in widths of the wider one
 CHILDREN = frozenset({"Boy", "Girl"})
@@ -43,8 +44,7 @@ class Facts:
         boxes = self.boxes.get(label)
         if boxes is None or not len(self.people):
             return False
-        area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-        return bool((intersections(boxes, self.people) >= WITH * area[:, None]).any())
+        return bool((intersections(boxes, self.people) >= WITH * areas(boxes)[:, None]).any())
 
 
 def gather(detections: Iterable[Detection], size: tuple[int, int]) -> Facts:
@@ -79,15 +79,16 @@ def _people(detections: list[Detection]) -> np.ndarray:
     """One box a person (N, 4)."""
     seen = [d for d in detections if d.label in PEOPLE and d.score >= PERSON_THRESHOLD]
     boxes = np.array([d.xyxy for d in seen], float).reshape(-1, 4)
-    boxes = boxes[nms(boxes, np.array([d.score for d in seen]), 0.55, 0.85)] if len(seen) else boxes
-    middles = [((d.xyxy[0] + d.xyxy[2]) / 2, (d.xyxy[1] + d.xyxy[3]) / 2) for d in detections if d.kind == "emotion"]
-    faces = [d.xyxy for d in detections if d.kind == "emotion"]
-    alone = [
-        face
-        for face, (x, y) in zip(faces, middles, strict=True)
-        if not ((boxes[:, 0] <= x) & (x <= boxes[:, 2]) & (boxes[:, 1] <= y) & (y <= boxes[:, 3])).any()
-    ]
+    boxes = boxes[nms(boxes, np.array([d.score for d in seen]), SAME_PERSON_IOU, SAME_PERSON_INSIDE)]
+    alone = [d.xyxy for d in detections if d.kind == "emotion" and not face_of(d, boxes)]
     return np.concatenate([boxes, np.array(alone, float).reshape(-1, 4)])
+
+
+def face_of(face: Detection, people: np.ndarray) -> bool:
+    """Whether the middle of a face lies in one of the boxes (N, 4) of people."""
+    x, y = (face.xyxy[0] + face.xyxy[2]) / 2, (face.xyxy[1] + face.xyxy[3]) / 2
+    x1, y1, x2, y2 = np.asarray(people, float).reshape(-1, 4).T
+    return bool(((x1 <= x) & (x <= x2) & (y1 <= y) & (y <= y2)).any())
 
 
 def _beside(people: np.ndarray) -> int:

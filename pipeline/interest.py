@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from detection.boxes import areas, intersections
 from detection.families import ancestors
 from detection.scenes import subjects
 from pipeline.candidates import Candidate
@@ -121,9 +122,9 @@ def describe(candidates: list[Candidate], priors: list[float], facts: Facts, siz
     """Features (N, F) of a photo's candidates, in the order of `FEATURES`."""
     picture = size[0] * size[1]
     boxes = [np.array(c.boxes, float).reshape(-1, 4) for c in candidates]
-    shares = [np.prod(b[:, 2:] - b[:, :2], axis=1) / picture for b in boxes]
+    shares = [areas(b) / picture for b in boxes]
     largest = [float(s.max()) if len(s) else 0.0 for s in shares]
-    people = np.prod(facts.people[:, 2:] - facts.people[:, :2], axis=1) / picture
+    people = areas(facts.people) / picture
     rows = []
     for i, c in enumerate(candidates):
         others = [j for j in range(len(candidates)) if j != i]
@@ -151,7 +152,7 @@ def describe(candidates: list[Candidate], priors: list[float], facts: Facts, siz
                 priors[best] if best is not None else 0.0,
                 candidates[best].score if best is not None else 0.0,
                 sum(largest[j] > largest[i] for j in others),
-                max((_inside(box, b) for j, b in enumerate(boxes) if j != i), default=0.0) if box is not None else 0.0,
+                _inside(box, [b for j, b in enumerate(boxes) if j != i]),
             ]
         )
     return np.array(rows, float).reshape(-1, len(FEATURES))
@@ -164,8 +165,9 @@ def _off_centre(box: np.ndarray | None, size: tuple[int, int]) -> float:
     return float(np.hypot(x, y) / np.sqrt(2))
 
 
-def _inside(box: np.ndarray, others: np.ndarray) -> float:
-    if not len(others):
+def _inside(box: np.ndarray | None, others: list[np.ndarray]) -> float:
+    """The largest share of a box that lies in one of the other candidates' boxes."""
+    if box is None or not others:
         return 0.0
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    return float(np.prod(np.clip(sides, 0, None), axis=1).max() / max(np.prod(box[2:] - box[:2]), 1e-9))
+    shared = intersections(box, np.concatenate(others))
+    return float(shared.max(initial=0.0) / max(areas(box)[0], 1e-9))

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from configs.errors import UserError, exit_with
-from detection.labels import KNOWN_IDS, MOMENT_IDS, SCENE_IDS, kind_of
+from detection.labels import KNOWN_IDS, MOMENT_IDS, OBJECT_IDS, SCENE_IDS, kind_of
 from detection.records import Detection
 from pipeline.facts import Facts
 
@@ -42,6 +42,13 @@ def alike() -> dict[str, frozenset[str]]:
     return {
         label: frozenset(other for g in groups if label in g for other in g) - {label} for g in groups for label in g
     }
+
+
+@lru_cache
+def hidden_by() -> dict[str, frozenset[str]]:
+    """Family of things -> the scenes where its kinds are not to be believed."""
+    hides = json.loads(COMPILED.read_text("utf-8"))["hides"]
+    return {family: frozenset(scenes) for family, scenes in hides.items()}
 
 
 def find_moments(facts: Facts) -> list[Detection]:
@@ -128,9 +135,11 @@ def lint(raw: dict[str, list]) -> tuple[dict, list[str]]:
     """What is compiled, and what is wrong with them: unknown names, a line that rests on one weak answer alone."""
     raw = dict(raw)
     parsed, problems = {}, [f"{moment}: has no rule" for moment in MOMENT_IDS if moment not in raw]
-    problems += [f"{moment}: is no moment or scene" for moment in raw if moment not in {*KNOWN, "one_of"}]
-    groups = raw.pop("one_of", [])
+    problems += [f"{moment}: is no moment or scene" for moment in raw if moment not in {*KNOWN, "one_of", "hides"}]
+    groups, hides = raw.pop("one_of", []), raw.pop("hides", {})
     problems += [f"one_of: {name!r} is no moment or scene" for g in groups for name in g if name not in KNOWN]
+    problems += [f"hides: {name!r} is no scene" for g in hides.values() for name in g if name not in SCENE_IDS]
+    problems += [f"hides: {name!r} is no thing" for name in hides if name not in OBJECT_IDS]
     raw = {**raw, **{scene: ["itself"] for scene in SCENE_IDS if scene not in raw}}
     for moment, lines in raw.items():
         parsed[moment] = []
@@ -145,7 +154,7 @@ def lint(raw: dict[str, list]) -> tuple[dict, list[str]]:
             if len(for_it) < 2 and not sure:
                 problems.append(f"{moment}: {line!r} rests on one weak answer alone")
             parsed[moment].append(conditions)
-    return {"rules": parsed, "one_of": groups}, problems
+    return {"rules": parsed, "one_of": groups, "hides": hides}, problems
 
 
 def compile_rules() -> Path:

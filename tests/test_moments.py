@@ -237,3 +237,8 @@ def test_a_damaged_rule_file_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(moments, "SOURCE", broken)
     with pytest.raises(UserError, match="cannot read moments.yaml"):
         moments.compile_rules()
+
+
+def test_lint_finds_unknown_names_among_what_is_hidden():
+    raw = {moment: ["itself"] for moment in MOMENT_IDS} | {"hides": {"Building": ["moon"], "Spaceship": ["kitchen"]}}
+    assert lint(raw)[1] == ["hides: 'moon' is no scene", "hides: 'Spaceship' is no thing"]

@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 
 from configs.errors import UserError
-from detection.labels import OBJECT_IDS, THING_IDS
+from detection.labels import THING_IDS
 from language.comment.card import check_fingerprints, find_model, fingerprints, read_card
 from language.comment.decoder import THREADS, Decoder
 from language.comment.fluency import MOST_NEW, TOO_NEW, load_threes, new_threes, stutters, wrong_article
@@ -24,8 +24,7 @@ LEEWAY = 0.15  # in mean log probability per token
 MOST_TOKENS = 96  # of a comment
 MOST_SOURCE = 64  # tokens of an element list: some 25 names
 OPEN_RULES = {"emoji", "names nothing", "length", "speech level"}  # a first sentence may still come to keep them
-LEARNED = frozenset(OBJECT_IDS)
-ROUNDS = 32  # of candidates, while too few of them keep the rules
+ROUNDS = 16  # of candidates, while too few of them keep the rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +127,8 @@ class CommentWriter:
     def _whole(self, elements: ElementList, count: int, rng: random.Random, memory: Memory | None) -> list[Comment]:
         """Comments written by hand: where the model has not learned what leads the list, or nothing is there."""
         lead = next((e for e in elements if e.kind != "emotion"), None)
-        if lead is None and len(elements):
-            return []
-        if lead and (lead.id in LEARNED or lead.kind == "object" and lead.id not in THING_IDS):
+        learned = bool(len(elements)) if lead is None else lead.kind == "object" and lead.id not in THING_IDS
+        if learned:
             return []
         texts = {opening(text): text for text in reversed(whole_comments(elements, lead, self.style, rng))}
         order = list(reversed(texts.values()))
