@@ -12,7 +12,7 @@ from detection.labels import KINDS, PLAIN_IDS, kind_of, load_pack, lookup
 
 # How the list without elements is written: it is just a photo, and an encoder needs something to look at.
 EMPTY = {"ko": "사진", "en": "photo"}
-SOURCES = ("model", "phrase bank")
+SOURCES = ("model", "whole comment", "phrase bank")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,8 @@ def find_evidence(text: str, elements: ElementList) -> tuple[Evidence, ...]:
 class Comment:
     """A comment with its model score (mean log probability per token) and what its words rest on.
 
-    `source` tells who wrote it: the model, or the phrase bank where nothing of the model's kept the rules.
+    `source` tells who wrote it: the model; a person, as a whole comment, where the model has not learned what the list
+    is about; or the phrase bank where nothing of the model's kept the rules.
     """
 
     text: str

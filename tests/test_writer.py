@@ -148,9 +148,10 @@ def test_a_memory_lives_without_a_file(writer):
 def test_the_phrase_bank_answers_where_the_model_cannot_and_says_so(writer, monkeypatch):
     assert {c.source for c in writer.write("기쁨, 케이크", count=3)} == {"model"}
     monkeypatch.setattr(writer, "_candidates", lambda *_: [Draft(0, writer.decoder.tokens("어디서 사셨어요? 😊"))])
-    for text in ("기쁨, 케이크", "슬픔", "벚꽃, 모자", ""):
+    sources = {"기쁨, 케이크": "phrase bank", "슬픔": "phrase bank", "벚꽃, 모자": "phrase bank", "": "whole comment"}
+    for text, source in sources.items():
         comments, elements = writer.write(text, count=3), ElementList.parse(text)
-        assert {c.source for c in comments} == {"phrase bank"} and len({opening(c.text) for c in comments}) == 3
+        assert {c.source for c in comments} == {source} and len({opening(c.text) for c in comments}) == 3
         assert all(violations(c.text, elements) == [] and c.score < 0 for c in comments)
     assert writer.write("모자?")[0].text  # a name that itself breaks a rule is not spoken of
 
@@ -285,3 +286,10 @@ def test_the_tokenizer_knows_every_character(tmp_path):
         encoded = tokenizer.encode(text)
         assert encoded.tokens[-1] == "</s>" and "<unk>" not in encoded.tokens
         assert tokenizer.decode(encoded.ids) == text
+
+
+@pytest.mark.parametrize("listed", ["생일, 케이크", "바다", "기쁨, 함께 식사", ""])
+def test_what_the_model_has_not_learned_is_answered_by_hand_and_says_so(listed):
+    comments = CommentWriter().write(listed, count=2)
+    assert {c.source for c in comments} == {"whole comment"} and len({opening(c.text) for c in comments}) == 2
+    assert CommentWriter().write("기쁨, 모자")[0].source == "model"

@@ -137,7 +137,7 @@ class CommentWriter:
         source = self._source(self._learned(elements))
         plan = self.decoder.tokens(render_plan(self._learned(elements), [], self.style, self.template))
         score = lambda text: round(self.decoder.log_probability(source, plan, self.decoder.tokens(text)), 4)
-        return [Comment(text, score(text), source="phrase bank") for text in order[:count]]
+        return [Comment(text, score(text), source="whole comment") for text in order[:count]]
 
     @staticmethod
     def _learned(elements: ElementList) -> ElementList:

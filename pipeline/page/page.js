@@ -8,7 +8,7 @@ const WORDS = {
     elements: "사진에서 본 것", elementsHow: "틀린 것은 지우거나 이름을 눌러 고치고, 빠진 것은 더해 주세요. 댓글이 바로 바뀌어요.",
     add: "더할 것 (예: 모자)", addIt: "더하기", remove: "지우기", rename: "이름 고치기",
     lang: "언어", style: "말투", writer: "작가", polite: "존댓말", casual: "반말", ko: "한국어", en: "English",
-    reroll: "다른 댓글 보기", copy: "복사", copied: "복사했어요", bank: "표현집에서",
+    reroll: "다른 댓글 보기", copy: "복사", copied: "복사했어요", "phrase bank": "표현집에서", "whole comment": "손으로 쓴 댓글",
     empty: "사진을 올리면 어울리는 댓글 세 개를 써 드려요.",
     tender: "조심스러운 사진일 수 있어요", because: "에서 그렇게 보여요. 다정한 말을 골랐어요. 아무 말 없이 곁에 있어 주는 것도 좋아요.",
     here: "🔒 이 컴퓨터 밖으로 나가는 것은 없어요", there: "🔒 사진은 이 서버로만 가고 남지 않아요",
@@ -30,7 +30,7 @@ const WORDS = {
     elements: "What was seen", elementsHow: "Remove what is wrong, press a name to change it, add what is missing. The comments follow at once.",
     add: "Add something (a hat …)", addIt: "Add", remove: "Remove", rename: "Rename",
     lang: "Language", style: "Tone", writer: "Writer", polite: "Warm", casual: "Playful", ko: "한국어", en: "English",
-    reroll: "Other comments", copy: "Copy", copied: "Copied", bank: "from the phrase bank",
+    reroll: "Other comments", copy: "Copy", copied: "Copied", "phrase bank": "from the phrase bank", "whole comment": "written by hand",
     empty: "Give it a photo, and it writes three comments that fit.",
     tender: "This may be a delicate photo", because: ": that is why. The words are gentle. Saying nothing and being there is fine, too.",
     here: "🔒 Nothing leaves this computer", there: "🔒 Photos go to this server only and are not kept",
@@ -277,7 +277,7 @@ function bubble(comment) {
   }
   text.append(points.slice(at).join(""));
   const copy = make("button", { type: "button", class: "copy", onclick: () => copied(comment, copy) }, word("copy"));
-  const foot = make("div", { class: "foot" }, comment.source === "model" ? "" : word("bank"), copy);
+  const foot = make("div", { class: "foot" }, comment.source === "model" ? "" : word(comment.source), copy);
   return make("li", { class: "comment" }, text, foot);
 }
 
