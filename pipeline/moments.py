@@ -51,6 +51,13 @@ def hidden_by() -> dict[str, frozenset[str]]:
     return {family: frozenset(scenes) for family, scenes in hides.items()}
 
 
+@lru_cache
+def said_after() -> dict[str, frozenset[str]]:
+    """Family of things -> the moments and scenes that are said after its kinds."""
+    after = json.loads(COMPILED.read_text("utf-8"))["after"]
+    return {family: frozenset(labels) for family, labels in after.items()}
+
+
 def find_moments(facts: Facts) -> list[Detection]:
     """The moments and scenes whose rules hold, surest first; of those that look alike the surest."""
     standing: dict[str, Detection] = {}
@@ -135,11 +142,15 @@ def lint(raw: dict[str, list]) -> tuple[dict, list[str]]:
     """What is compiled, and what is wrong with them: unknown names, a line that rests on one weak answer alone."""
     raw = dict(raw)
     parsed, problems = {}, [f"{moment}: has no rule" for moment in MOMENT_IDS if moment not in raw]
-    problems += [f"{moment}: is no moment or scene" for moment in raw if moment not in {*KNOWN, "one_of", "hides"}]
-    groups, hides = raw.pop("one_of", []), raw.pop("hides", {})
+    problems += [
+        f"{moment}: is no moment or scene" for moment in raw if moment not in {*KNOWN, "one_of", "hides", "after"}
+    ]
+    groups, hides, after = raw.pop("one_of", []), raw.pop("hides", {}), raw.pop("after", {})
     problems += [f"one_of: {name!r} is no moment or scene" for g in groups for name in g if name not in KNOWN]
     problems += [f"hides: {name!r} is no scene" for g in hides.values() for name in g if name not in SCENE_IDS]
-    problems += [f"hides: {name!r} is no thing" for name in hides if name not in OBJECT_IDS]
+    problems += [f"after: {name!r} is no moment or scene" for g in after.values() for name in g if name not in KNOWN]
+    for part, named in (("hides", hides), ("after", after)):
+        problems += [f"{part}: {name!r} is no thing" for name in named if name not in OBJECT_IDS]
     raw = {**raw, **{scene: ["itself"] for scene in SCENE_IDS if scene not in raw}}
     for moment, lines in raw.items():
         parsed[moment] = []
@@ -154,7 +165,7 @@ def lint(raw: dict[str, list]) -> tuple[dict, list[str]]:
             if len(for_it) < 2 and not sure:
                 problems.append(f"{moment}: {line!r} rests on one weak answer alone")
             parsed[moment].append(conditions)
-    return {"rules": parsed, "one_of": groups, "hides": hides}, problems
+    return {"rules": parsed, "one_of": groups, "hides": hides, "after": after}, problems
 
 
 def compile_rules() -> Path:

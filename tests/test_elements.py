@@ -53,6 +53,13 @@ def test_a_scene_or_a_moment_may_lead():
     assert "surfing" in ids(whole("surfing", 0.9), thing("Person", 0.9, (200, 200, 300, 400)))[:2]
 
 
+def test_an_animal_is_said_before_the_herd_or_zoo_that_it_makes():
+    flock = [thing("Sheep", 0.45, (x, 200, x + 90, 300)) for x in (0, 120, 240, 360)]
+    assert ids(whole("herd", 0.95), *flock)[0] == "Sheep" and "herd" in ids(whole("herd", 0.95), *flock)
+    assert ids(whole("zoo", 0.95), thing("Bear", 0.6, (200, 150, 400, 400)))[0] == "Bear"
+    assert ids(whole("beach", 0.95), thing("Dog", 0.35, (0, 0, 20, 20)))[0] != "Dog"  # a beach is not told by a dog
+
+
 def test_order_does_not_depend_on_the_order_of_detections():
     seen = [
         thing("Cat", 0.8, (0, 0, 200, 200)),
