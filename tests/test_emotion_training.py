@@ -1,6 +1,7 @@
 """Faces, scenes, the crop classifier and the detector's training, on tiny data that the tests draw themselves."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from configs.errors import UserError
 from configs.load import load_settings
 from detection.distillation import view
-from detection.emotion import classifier, dataset, verify
+from detection.emotion import POCKET_FEELINGS, classifier, dataset, verify
 from detection.emotion.calibration import (
     expected_calibration_error,
     fit_temperature,
@@ -20,7 +21,7 @@ from detection.emotion.calibration import (
 )
 from detection.emotion.distill import distill, scene_batch
 from detection.emotion.faces import load_faces
-from detection.emotion.feelings import FeelingClassifier, face_crop
+from detection.emotion.feelings import FeelingClassifier, SecondLook, face_crop
 from detection.emotion.scenes import LARGEST, SMALLEST, SceneComposer
 from detection.emotion.train import EmotionSettings, export, new_detector, train_detector, write_dataset
 from detection.emotion.yolo_coco import DatasetWriter, FaceBox, Item
@@ -94,16 +95,31 @@ def test_the_crop_classifier_learns_resumes_and_is_exported(tmp_path):
     answers = classifier.logits(model, val.images)
     assert (answers.argmax(1) == val.targets.argmax(1)).mean() > 0.5  # chance is 0.2
     temperature = classifier.temperature(model, val)
-    verifier = verify.Verifier(1.0, np.zeros(256), 0.0, 0.3)
-    file = classifier.export_classifier(model, temperature, verifier, tmp_path / "c.onnx", {"settings": "{}"})
+    plain = SecondLook(1.0, np.zeros(2 * 256 + 1), 0.0, 0.3)
+    file = classifier.export_classifier(model, temperature, plain, tmp_path / "c.onnx", {"settings": "{}"})
     feelings = FeelingClassifier(file)
     photo = Image.new("RGB", (100, 60))
     photo.paste(Image.fromarray(val.images[0]), (10, 6))
     p, is_face = feelings.read(photo, np.array([[10, 6, 58, 54]]), np.array([0.7]))
-    assert is_face == pytest.approx([0.7], abs=1e-3) and feelings.confidence == 0.3  # no evidence: the finder's score
+    assert is_face == pytest.approx([0.7], abs=1e-3) and feelings.second_look.confidence == 0.3  # the finder's score
     assert np.allclose(p, softmax(answers[:1] / temperature), atol=0.02) and p.sum() == pytest.approx(1, abs=1e-5)
     assert [part.shape for part in feelings.read(photo, np.zeros((0, 4)), np.zeros(0))] == [(0, 5), (0,)]
     assert feelings.session.get_modelmeta().custom_metadata_map["settings"] == "{}"
+    verify.store(SecondLook(1.0, np.zeros(2 * 256 + 1), -20.0, 0.4), file)
+    p_after, is_face = FeelingClassifier(file).read(photo, np.array([[10, 6, 58, 54]]), np.array([0.7]))
+    assert is_face < 1e-6 and np.allclose(p_after, p), "another second look changes no feeling"
+
+
+def test_the_second_look_sees_the_face_and_what_is_around_it(tmp_path):
+    model = classifier.CropClassifier(conv_trunk())
+    plain = SecondLook(1.0, np.zeros(2 * 256 + 1), 0.0)
+    feelings = FeelingClassifier(classifier.export_classifier(model, 1.0, plain, tmp_path / "c.onnx", {}))
+    photo, box = Image.new("RGB", (200, 200), "grey"), np.array([[80.0, 80, 120, 120]])
+    before = feelings.look(photo, box)[1]
+    photo.paste("white", (60, 125, 140, 160))  # shoulders: below the face, within the wider square
+    after = feelings.look(photo, box)[1]
+    assert before.shape == (1, 513) and before[0, -1] == pytest.approx(np.log(40 / 200))
+    assert np.allclose(before[0, :256], after[0, :256]) and not np.allclose(before[0, 256:512], after[0, 256:512])
 
 
 def test_mixing_keeps_crops_and_targets_together():
@@ -154,7 +170,7 @@ def looks(count=2000, seed=0):
 def test_a_second_look_tells_faces_from_what_looks_like_them():
     seen, unseen = looks(), looks(seed=1)
     verifier = verify.fit(seen, most_false=0.1)
-    p = verifier.probabilities(unseen.scores, unseen.features)
+    p = verifier.probabilities(unseen.scores, unseen.evidence)
     assert ((p > 0.5) == unseen.right).mean() > 0.9 > ((unseen.scores > 0.45) == unseen.right).mean()
     left = (p[unseen.on_empty] >= verifier.confidence).sum() / unseen.empty
     assert left < 0.2, "about a tenth of a false face a picture was allowed"
@@ -162,16 +178,35 @@ def test_a_second_look_tells_faces_from_what_looks_like_them():
 
 
 def test_the_second_look_learns_from_the_finders_detections(tmp_path):
-    """Two pictures, one with a face where the finder sees one, one without: one right detection, one wrong."""
+    """Pictures where the finder sees one face: a right one, a wrong one, one on a person, of which nothing is known."""
     writer = DatasetWriter(tmp_path / "data", ["face"], {})
     for name, faces in (("a", (FaceBox("face", (10.0, 10.0, 40.0, 40.0)),)), ("b", ())):
         Image.new("RGB", (64, 64)).save(writer.picture_path("train", f"{name}.png"))
         writer.add(name, Item("train", f"{name}.png", 64, 64, faces))
     finder = OnnxYolo(constant_detector(tmp_path / "d.onnx", np.array([[[10, 10, 40, 40, 0.6, 0]]]), ["face"]))
-    model = classifier.CropClassifier(conv_trunk())
-    found = verify.collect(finder, model, tmp_path / "data", writer.items.values())
+    pictures = list(verify.written_pictures(tmp_path / "data", writer.items.values()))
+    assert [len(p.faces) for p in pictures] == [1, 0]
+    person = verify.Picture("c", pictures[0].image, np.zeros((0, 4)), np.array([[0.0, 0, 60, 64]]))
+    found = verify.collect(finder, FeelingClassifier(POCKET_FEELINGS), [*pictures, person])
     assert found.right.tolist() == [True, False] and found.on_empty.tolist() == [False, True] and found.empty == 1
-    assert found.features.shape == (2, 256) and found.scores == pytest.approx([0.6, 0.6])
+    assert found.evidence.shape == (2, 513) and found.scores == pytest.approx([0.6, 0.6])
+
+
+def test_the_second_look_is_fitted_anew_by_its_command(tmp_path):
+    """A tiny data folder: photos without faces, one with drawn ones, crops for scenes; a copy of the classifier."""
+    real_photos(tmp_path)
+    (tmp_path / "photos").mkdir()
+    noise = np.random.default_rng(1).integers(0, 255, (2, 90, 120, 3), np.uint8)
+    for number, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{number}.png")
+    votes = np.eye(2)[np.arange(40) % 2] * 10
+    np.savez(tmp_path / "faces.npz", images=toy_faces(40).images, votes=votes, vote_names=["happiness", "sadness"])
+    file = shutil.copy(POCKET_FEELINGS, tmp_path / "c.onnx")
+    settings = {"data": tmp_path, "run": tmp_path / "run", "photos": ["photos"], "faces": "faces.npz", "scenes": 12}
+    settings |= {"face_boxes": "people/boxes.json", "held_out": ["held.txt"], "export": file}
+    verify.train(verify.SecondLookSettings(**settings))
+    before, after = FeelingClassifier(POCKET_FEELINGS).second_look, FeelingClassifier(file).second_look
+    assert not np.allclose(before.weights, after.weights) and after.score_weight > 0
 
 
 def real_photos(tmp_path):

@@ -60,7 +60,7 @@ class EmotionDetector:
         xyxy, scores = found.xyxy[faces], found.scores[faces]
         if self.feelings:
             p, is_face = self.feelings.read(image, xyxy, scores)
-            sure = is_face >= self.feelings.confidence
+            sure = is_face >= self.feelings.second_look.confidence
             p, xyxy = p[sure], xyxy[sure]
             labels, scores = [EMOTION_IDS[i] for i in p.argmax(1)], is_face[sure] * p.max(1)
         else:

@@ -18,7 +18,7 @@ from torch import nn
 
 from detection.emotion.calibration import fit_temperature, softmax
 from detection.emotion.faces import Faces
-from detection.emotion.feelings import CROP_SIDE, FACE_SIDE, face_crop
+from detection.emotion.feelings import CROP_SIDE, FACE_SIDE, SecondLook, face_crop
 from detection.labels import EMOTION_IDS
 
 TRUNK_LAYERS = 10  # YOLOv8's backbone ends with SPPF, layer 9
@@ -129,24 +129,25 @@ def name_faces(model: CropClassifier, image: Image.Image, boxes: list) -> np.nda
 
 
 class _Deployed(nn.Module):
-    """What is exported: grey crops (N, 1, 48, 48) in 0..1 -> calibrated probabilities (N, 5) and face evidence (N,)."""
+    """What is exported: grey crops (N, 1, 48, 48) in 0..1 -> calibrated probabilities (N, 5), features (N, 256)."""
 
-    def __init__(self, model: CropClassifier, temperature: float, weights: np.ndarray, bias: float):
+    def __init__(self, model: CropClassifier, temperature: float):
         super().__init__()
-        self.model, self.temperature, self.bias = model, temperature, bias
-        self.weights = nn.Parameter(torch.from_numpy(np.asarray(weights, np.float32)))
+        self.model, self.temperature = model, temperature
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x = F.interpolate(x, (CROP_SIDE, CROP_SIDE), mode="bilinear", align_corners=False)
         seen = self.model.features(torch.cat([x, x.flip(3)])).unflatten(0, (2, -1)).mean(0)
-        return (self.model.head(seen) / self.temperature).softmax(1), seen @ self.weights + self.bias
+        return (self.model.head(seen) / self.temperature).softmax(1), seen
 
 
-def export_classifier(model: CropClassifier, temperature: float, verifier, target: Path, card: dict[str, str]) -> Path:
-    """Write the classifier and its `Verifier` as ONNX with int8-stored weights; `card` goes into the metadata."""
+def export_classifier(
+    model: CropClassifier, temperature: float, second_look: SecondLook, target: Path, card: dict[str, str]
+) -> Path:
+    """Write the classifier as ONNX with int8-stored weights; the second look and `card` go into the metadata."""
     from detection.export import write_onnx
 
-    deployed = _Deployed(copy.deepcopy(model), temperature, verifier.weights, verifier.bias).eval()
+    deployed = _Deployed(copy.deepcopy(model), temperature).eval()
     for layer in deployed.model.trunk.modules():
         if hasattr(layer, "bn") and hasattr(layer, "conv"):
             layer.conv = torch.nn.utils.fuse_conv_bn_eval(layer.conv, layer.bn)
@@ -157,8 +158,8 @@ def export_classifier(model: CropClassifier, temperature: float, verifier, targe
         (torch.zeros(2, 1, FACE_SIDE, FACE_SIDE),),
         str(part),
         input_names=["faces"],
-        output_names=["probabilities", "evidence"],
-        dynamic_axes={"faces": {0: "n"}, "probabilities": {0: "n"}, "evidence": {0: "n"}},
+        output_names=["probabilities", "features"],
+        dynamic_axes={"faces": {0: "n"}, "probabilities": {0: "n"}, "features": {0: "n"}},
         opset_version=17,
         dynamo=False,
     )
@@ -167,8 +168,7 @@ def export_classifier(model: CropClassifier, temperature: float, verifier, targe
     graph = onnx.load(part)
     part.unlink()
     meta = {"names": str(list(EMOTION_IDS)), "temperature": f"{temperature:.3f}", "license": "AGPL-3.0"}
-    meta |= {"score_weight": f"{verifier.score_weight:.4f}", "confidence": f"{verifier.confidence:.4f}"}
-    return write_onnx(graph, target, meta | card)
+    return write_onnx(graph, target, meta | {"second_look": second_look.to_json()} | card)
 
 
 def train_classifier(

@@ -3,6 +3,8 @@
 It also takes a second look at whether a crop is a face at all (see `verify`).
 """
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from detection.runner import literal, logit, open_session
 FACE_SIDE = 48  # crops are learned, and therefore read, at this size
 CROP_SIDE = 96  # and enlarged to this one for the network
 MARGIN = 1.0  # side of the square that is read, in longer sides of the face's box
+AROUND = 2.2  # that of the second look's wider square: head and shoulders are under a face, and no clock has them
 
 
 def face_crop(image: Image.Image, xyxy: tuple[float, float, float, float], margin: float = MARGIN) -> np.ndarray:
@@ -37,6 +40,35 @@ def face_crop(image: Image.Image, xyxy: tuple[float, float, float, float], margi
     return np.asarray(Image.fromarray(grey).resize((FACE_SIDE, FACE_SIDE), Image.BILINEAR))
 
 
+@dataclass(frozen=True)
+class SecondLook:
+    """How likely a detection is a face: sigmoid(score_weight * logit(score) + evidence @ weights + bias).
+
+    Attributes:
+        weights: (F,) of what `FeelingClassifier.look` tells of a face.
+        confidence: the least probability of a face that is shown.
+    """
+
+    score_weight: float
+    weights: np.ndarray
+    bias: float
+    confidence: float = 0.5
+
+    def probabilities(self, scores: np.ndarray, evidence: np.ndarray) -> np.ndarray:
+        """P(face) (N,) of detections with the finder's scores (N,) and evidence (N, F)."""
+        return 1 / (1 + np.exp(-(self.score_weight * logit(scores) + evidence @ self.weights + self.bias)))
+
+    def to_json(self) -> str:
+        """As it stands in the metadata of a classifier's file."""
+        return json.dumps({**vars(self), "weights": [round(float(w), 5) for w in self.weights]})
+
+    @classmethod
+    def from_json(cls, text: str) -> "SecondLook":
+        """Read what `to_json` wrote."""
+        raw = json.loads(text)
+        return cls(**{**raw, "weights": np.array(raw["weights"])})
+
+
 class FeelingClassifier:
     """Names the feeling of faces that a detector found, and says how likely they are faces.
 
@@ -46,9 +78,9 @@ class FeelingClassifier:
 
     def __init__(self, file: Path, threads: int | None = None):
         self.session, meta = open_session(file, threads)
-        if literal(meta.get("names", "None")) != list(EMOTION_IDS):
+        if literal(meta.get("names", "None")) != list(EMOTION_IDS) or "second_look" not in meta:
             raise UserError(f"{file} is no feeling classifier; its names must be {list(EMOTION_IDS)}")
-        self.score_weight, self.confidence = float(meta["score_weight"]), float(meta["confidence"])
+        self.second_look = SecondLook.from_json(meta["second_look"])
 
     def read(self, image: Image.Image, xyxy: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Look at the faces in boxes (N, 4) of an upright RGB picture.
@@ -61,6 +93,15 @@ class FeelingClassifier:
         """
         if not len(xyxy):
             return np.zeros((0, len(EMOTION_IDS)), np.float32), np.zeros(0)
-        crops = np.stack([face_crop(image, box) for box in xyxy])[:, None].astype(np.float32) / 255
-        feelings, evidence = self.session.run(None, {"faces": crops})
-        return feelings, 1 / (1 + np.exp(-(self.score_weight * logit(scores) + evidence)))
+        feelings, evidence = self.look(image, xyxy)
+        return feelings, self.second_look.probabilities(scores, evidence)
+
+    def look(self, image: Image.Image, xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities (N, 5) of the feelings, and evidence (N, 2 * 256 + 1) for the second look: what the network
+        sees in each face's square and in the wider one around it, and the logarithm of the face's share of the picture.
+        """
+        crops = [face_crop(image, box, margin) for margin in (MARGIN, AROUND) for box in xyxy]
+        feelings, seen = self.session.run(None, {"faces": np.stack(crops)[:, None].astype(np.float32) / 255})
+        n = len(xyxy)
+        sides = np.minimum(xyxy[:, 2] - xyxy[:, 0], xyxy[:, 3] - xyxy[:, 1]) / max(image.size)
+        return feelings[:n], np.column_stack([seen[:n], seen[n:], np.log(np.maximum(sides, 1e-3))])

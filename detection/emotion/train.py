@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from configs.errors import UserError, exit_with
 from configs.load import Settings, settings_command
 from detection.labels import EMOTION_IDS
@@ -85,21 +87,23 @@ def export(settings: EmotionSettings, best: Path) -> None:
 
 
 def export_feelings(settings: EmotionSettings) -> None:
-    """Fit the second look at faces on the finder's detections and export the crop classifier with it."""
+    """Export the crop classifier, with the second look at faces fitted to the finder's detections."""
     from detection.emotion import classifier, verify
     from detection.emotion.faces import load_faces
+    from detection.emotion.feelings import FeelingClassifier, SecondLook
     from detection.runner import OnnxYolo
 
     _, val_part = load_faces(settings.data / settings.faces).split(settings.val_share, settings.seed)
-    model = trained_classifier(settings)
+    model, target = trained_classifier(settings), settings.export_feelings
+    nothing = SecondLook(1.0, np.zeros(2 * classifier.TRUNK_CHANNELS + 1), 0.0)
+    more = card(settings) | {"dataset": _hash(settings)}
+    classifier.export_classifier(model, classifier.temperature(model, val_part), nothing, target, more)
     items = [item for item in open_dataset(settings).items.values() if item.split == "train"]
     scenes = [item for item in items if item.file_name.startswith("scene_")][: settings.verify_scenes]
     real = [item for item in items if not item.file_name.startswith("scene_")]
-    looks = verify.collect(OnnxYolo(settings.export), model, settings.run / "dataset", [*real, *scenes])
-    verifier = verify.fit(looks, settings.most_false)
-    temperature = classifier.temperature(model, val_part)
-    more = card(settings) | {"dataset": _hash(settings)}
-    classifier.export_classifier(model, temperature, verifier, settings.export_feelings, more)
+    pictures = verify.written_pictures(settings.run / "dataset", [*real, *scenes])
+    looks = verify.collect(OnnxYolo(settings.export), FeelingClassifier(target), pictures)
+    verify.store(verify.fit(looks, settings.most_false), target)
 
 
 def converted(settings: EmotionSettings) -> Path:
