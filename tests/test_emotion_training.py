@@ -206,7 +206,8 @@ def test_the_second_look_is_fitted_anew_by_its_command(tmp_path):
     settings |= {"face_boxes": "people/boxes.json", "held_out": ["held.txt"], "export": file}
     verify.train(verify.SecondLookSettings(**settings))
     before, after = FeelingClassifier(POCKET_FEELINGS).second_look, FeelingClassifier(file).second_look
-    assert not np.allclose(before.weights, after.weights) and after.score_weight > 0
+    assert not np.allclose(before.weights, after.weights) and after.weights[256:].any() and 0 < after.confidence < 1
+    assert (tmp_path / "run" / "settings.yaml").exists()
 
 
 def real_photos(tmp_path):
