@@ -6,15 +6,11 @@ import re
 
 import pytest
 
-from detection.labels import MOMENT_IDS, OBJECT_IDS, PLAIN_IDS, SCENE_IDS, load_pack
-from language.comment import corpus, whole
+from detection.labels import MOMENT_IDS, OBJECT_IDS, PLAIN_IDS, SCENE_IDS, THING_IDS, load_pack
+from language.comment import corpus, frames, whole
 from language.records import ElementList, find_evidence
 from language.rules import violations
 from tests.helpers import run_module
-
-
-def test_the_bank_has_no_problem():
-    assert corpus.check() == []
 
 
 def test_every_class_that_makes_an_element_has_phrases():
@@ -100,7 +96,7 @@ def test_nothing_is_copied_from_the_published_pairs(shared):
 
 
 def test_command(tmp_path):
-    assert run_module("language.comment.corpus", "check").status == 0
+    assert "no problems" in run_module("language.comment.corpus", "check").out
     done = run_module("language.comment.corpus", "build", "--out", tmp_path / "p.jsonl", "--count", 20)
     assert done.status == 0 and len((tmp_path / "p.jsonl").read_text("utf-8").splitlines()) == 20
 
@@ -140,6 +136,64 @@ def test_a_list_led_by_a_moment_gets_a_comment_about_it():
     assert texts and all(any(s.element == "birthday" for s in find_evidence(t, listed)) for t in texts)
     sad = ElementList.from_ids(["sad", "birthday"], "ko")
     assert all("!" not in t for t in whole.whole_comments(sad, sad.elements[1], "polite", rng))
+
+
+def test_a_frame_takes_the_name_with_its_particle_or_article():
+    korean = lambda name: frames.fill("{이/가} 곁에, {으로/로}, {이라/라} 좋아요", "Hat", name, "ko")
+    assert korean("모자") == "모자가 곁에, 모자로, 모자라 좋아요" and korean("연필").startswith(
+        "연필이 곁에, 연필로, 연필이라"
+    )
+    english = lambda label, name: frames.fill("{That} {is} fun, {a} too", label, name, "en")
+    assert english("Hat", "hat") == "That hat is fun, a hat too"
+    assert english("Umbrella", "umbrella") == "That umbrella is fun, an umbrella too"
+    assert english("Sunglasses", "sunglasses") == "Those sunglasses are fun, sunglasses too"
+    assert english("Popcorn", "popcorn") == "That popcorn is fun, some popcorn too"
+    with pytest.raises(ValueError, match="{thing} is no form"):
+        frames.fill("{thing}", "Hat", "hat", "en")
+
+
+def test_every_thing_is_in_one_group_and_every_group_has_frames_of_every_mood():
+    assert frames.groups().keys() == {*OBJECT_IDS, *THING_IDS} - PLAIN_IDS
+    for lang, least in (("ko", 25), ("en", 15)):
+        for group, rows in frames.frames(lang, "polite").items():
+            assert len(rows) >= least, (lang, group)
+            assert {row["mood"] for row in rows} == {"any", "joy", "startled", "tender", "mixed"}, (lang, group)
+        assert (
+            frames.frames(lang, "casual").keys()
+            == frames.frames(lang, "polite").keys()
+            == set(frames.groups().values())
+        )
+
+
+def test_lint_finds_what_is_wrong_with_a_frame(tmp_path, monkeypatch):
+    row = {"group": "hats", "style": "polite", "mood": "any"}
+    texts = (
+        "{이/가} 참 좋아요 🎩",
+        "{} 하나에 {} 둘이면 충분해요 🎩",
+        "모자가 참 좋아요 🎩",
+        "{이/가} 어디서 났는지 궁금해요 🎩",
+    )
+    lines = [json.dumps({**row, "text": text}, ensure_ascii=False) for text in texts]
+    (tmp_path / "frames.ko.jsonl").write_text("\n".join(lines), "utf-8")
+    (tmp_path / "groups.json").write_text('{"hats": {"about": "", "ids": ["Hat", "Spaceship"]}}', "utf-8")
+    monkeypatch.setattr(frames, "FOLDER", tmp_path)
+    for cached in (frames.frames, frames.groups):
+        cached.cache_clear()
+    problems = "\n".join(whole.check_frames("ko"))
+    for cached in (frames.frames, frames.groups):
+        cached.cache_clear()
+    assert "'Spaceship' is no id" in problems and "'Dog' is in no group" in problems
+    assert "하나에" in problems and "'모자가 참 좋아요 🎩'" in problems and "with Hat: breaks question" in problems
+    assert "'{이/가} 참 좋아요 🎩'" not in problems
+
+
+def test_a_new_thing_without_lines_of_its_own_is_spoken_of_by_its_groups_frames():
+    for lang in ("ko", "en"):
+        bare = [label for label in THING_IDS if label not in whole.wholes(lang, "polite")]
+        for label in bare[:10]:
+            listed = ElementList.from_ids([label], lang)
+            texts = whole.whole_comments(listed, listed.elements[0], "polite", random.Random(0))
+            assert len(texts) >= 5 and all(listed.elements[0].name.lower() in t.lower() for t in texts)
 
 
 def test_the_empty_list_gets_a_general_comment_that_guesses_nothing():

@@ -2,30 +2,29 @@
 writers have not learned.
 
 `corpus/wholes.<lang>.jsonl` holds {"id", "style", "mood", "with": [ids], "text", "says"} (CC BY 4.0); the lines without
-an id are for the list without any element, and guess nothing.
+an id are for the list without any element, and guess nothing. A thing is also spoken of by the frames of its group.
 """
 
 import json
 import random
 from collections import defaultdict
 from functools import lru_cache
-from pathlib import Path
 
-from detection.labels import KNOWN_IDS
+from detection.labels import KNOWN_IDS, OBJECT_IDS, PLAIN_IDS, THING_IDS, load_pack
+from language.comment.frames import FOLDER, PLACE, VERBS, fill, frames, groups
 from language.records import Element, ElementList
 from language.rules import is_tender, tender_emotions, violations
-
-FOLDER = Path(__file__).with_name("corpus")
 
 
 @lru_cache
 def wholes(lang: str, style: str) -> dict[str, list[dict]]:
-    """Id -> the lines that speak of it in a style."""
+    """Id -> the lines that speak of it in a style, alone or with others."""
     found = defaultdict(list)
     with (FOLDER / f"wholes.{lang}.jsonl").open(encoding="utf-8") as lines:
         for row in map(json.loads, lines):
             if row["style"] == style:
-                found[row["id"]].append(row)
+                for label in (row["id"], *row["with"]):
+                    found[label].append(row)
     return dict(found)
 
 
@@ -46,15 +45,19 @@ def moods_of(elements: ElementList) -> tuple[str, ...]:
 def whole_comments(elements: ElementList, lead: Element | None, style: str, rng: random.Random) -> list[str]:
     """Lines about `lead`, or about nothing where there is none, that are true for a list and keep the rules, in a drawn
     order: those of the fitting mood, and those that bring in something else of the list, come first."""
-    ids, moods = {e.id for e in elements}, moods_of(elements)
-    rows = [
-        row
-        for row in wholes(elements.lang, style).get(lead.id if lead else "", [])
-        if row["mood"] in moods and set(row["with"]) <= ids and not violations(row["text"], elements, style)
-    ]
+    ids, moods = {"", *(e.id for e in elements)}, moods_of(elements)
+    rows = [*wholes(elements.lang, style).get(lead.id if lead else "", []), *_framed(elements.lang, style, lead)]
+    fits = lambda row: row["mood"] in moods and {row["id"], *row["with"]} <= ids
+    rows = [row for row in rows if fits(row) and not violations(row["text"], elements, style)]
     place = lambda row: (moods.index(row["mood"]) if rng.random() < 0.7 else 0, not row["with"] and rng.random() < 0.7)
     keyed = [(place(row), rng.random(), row["text"]) for row in rows]
     return [text for *_, text in sorted(keyed)]
+
+
+def _framed(lang: str, style: str, lead: Element | None) -> list[dict]:
+    """The frames of a thing's group, about it."""
+    rows = frames(lang, style).get(groups().get(lead.id), []) if lead else []
+    return [{**row, "id": lead.id, "with": [], "text": fill(row["text"], lead.id, lead.name, lang)} for row in rows]
 
 
 MOOD_LISTS = {"any": [], "joy": ["happy"], "startled": ["panic"], "tender": ["sad"], "mixed": ["happy", "sad"]}
@@ -64,7 +67,7 @@ def check_wholes(lang: str) -> list[str]:
     """Problems of a language's lines: unknown ids, texts said twice, `says` that is not in the text, rules broken."""
     problems, texts = [], set()
     for style in ("polite", "casual"):
-        for row in (row for rows in wholes(lang, style).values() for row in rows):
+        for row in (row for label, rows in wholes(lang, style).items() for row in rows if row["id"] == label):
             text, ids = row["text"], [i for i in (row["id"], *row["with"]) if i]
             wrong = [f"{i!r} is no id" for i in ids if i not in KNOWN_IDS]
             wrong += ["its `says` is not in it"] * (row["says"] not in text)
@@ -73,4 +76,25 @@ def check_wholes(lang: str) -> list[str]:
             wrong += [f"breaks {rule}" for rule in violations(text, listed, style)]
             texts.add(text)
             problems += [f"{lang}: {text!r}: {problem}" for problem in wrong]
+    return problems
+
+
+def check_frames(lang: str) -> list[str]:
+    """Problems of a language's frames: a place too many or too few, a rule broken with one of the group's things."""
+    names, members, problems = load_pack(lang), defaultdict(list), []
+    for label, group in groups().items():
+        members[group].append(label)
+    problems += [f"groups.json: {label!r} is no id" for label in groups() if label not in KNOWN_IDS]
+    things = {*OBJECT_IDS, *THING_IDS} - PLAIN_IDS
+    problems += [f"groups.json: {label!r} is in no group" for label in sorted(things - groups().keys())]
+    for style in ("polite", "casual"):
+        for row in (row for rows in frames(lang, style).values() for row in rows):
+            text, places = row["text"], [p for p in PLACE.findall(row["text"]) if p not in VERBS]
+            if row["group"] not in members or len(places) != 1:
+                problems.append(f"{lang}: {text!r}: its group {row['group']!r} or its places {places} are wrong")
+                continue
+            for label in members[row["group"]]:
+                listed = ElementList.from_ids([*MOOD_LISTS[row["mood"]], label], lang)
+                broken = violations(fill(text, label, names.name(label), lang), listed, style)
+                problems += [f"{lang}: {text!r} with {label}: breaks {rule}" for rule in broken]
     return problems

@@ -4,7 +4,8 @@
     python -m language.comment.corpus build --out pairs.jsonl --count 60000 --lang en --style casual
     python -m language.comment.corpus stats pairs.jsonl
 
-`wholes.<lang>.jsonl` holds whole comments for moments, scenes and frequent things (`language.comment.whole`);
+`wholes.<lang>.jsonl` holds whole comments for moments, scenes and frequent things (`language.comment.whole`),
+`frames.<lang>.jsonl` such with a place for a thing's name (`language.comment.frames`);
 `pairs.<lang>.jsonl` holds the written ones: {"elements": [ids], "comment", "style"}; `bank.py` describes the
 bank. All was written for this project (CC BY 4.0).
 """
@@ -18,7 +19,7 @@ from functools import lru_cache
 from detection.labels import EMOTION_IDS, OBJECT_IDS, PLAIN_IDS
 from language.comment.corpus.bank import FOLDER, LEAST, feelings, name_in, others, raw_others, raw_things, things
 from language.comment.corpus.compose import compose, mood_of
-from language.comment.whole import check_wholes
+from language.comment.whole import check_frames, check_wholes
 from language.records import ElementList, Pair
 from language.render import render_input
 from language.rules import EMOJI, rules, violations
@@ -93,7 +94,7 @@ def check() -> list[str]:
             problems += _check_thing(label, parts, lang)
         for style in STYLES:
             problems += [*_check_feelings(lang, style), *_check_others(lang, style)]
-        problems += [*_check_written(lang), *check_wholes(lang)]
+        problems += [*_check_written(lang), *check_wholes(lang), *check_frames(lang)]
     return problems
 
 

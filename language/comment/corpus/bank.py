@@ -13,6 +13,8 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
+from language.comment.frames import with_particle
+
 FOLDER = Path(__file__).parent
 LEAST = {"ko": {"says": 5, "also": 3, "link": 2, "calm": 2}, "en": {"says": 4, "also": 2, "calm": 2, "play": 3}}
 # Polite endings and what close friends say instead; None: the sentence has no casual twin. The first match counts.
@@ -95,13 +97,7 @@ def _in_style(row: dict[str, list[str]], lang: str, style: str) -> dict[str, lis
 
 def name_in(phrase: str, name: str) -> str:
     """Put a name in its place, with the particle that fits: `{이/가} 보여요` -> `벚꽃이 보여요`."""
-
-    def named(match: re.Match) -> str:
-        from hangulpy import josa
-
-        return josa(name, match[1]) if match[1] else name
-
-    return re.sub(r"\{(.*?)\}", named, phrase)
+    return re.sub(r"\{(.*?)\}", lambda match: with_particle(name, match[1]), phrase)
 
 
 @lru_cache

@@ -1,0 +1,83 @@
+"""Frames: whole comments with a place for the name of a thing, shared by the things of a group.
+
+`corpus/groups.json` puts every thing into one group and says what can be said of all its members;
+`corpus/frames.<lang>.jsonl` holds {"group", "style", "mood", "text"} (CC BY 4.0). A text has one place for the name:
+
+- Korean: `{}`, or `{이/가}` with the particle that fits the name.
+- English: `{}`, `{a}` ("an umbrella", "sunglasses", "some popcorn"), `{the}`, `{that}` ("those sunglasses"), and the
+  verbs `{is}`, `{was}`, `{has}` that agree with it; a capital begins a sentence: `{The}`.
+  `corpus/numbers.en.json` lists the names that are plural, and those that are not counted.
+"""
+
+import json
+import re
+from collections import defaultdict
+from functools import lru_cache, partial
+from pathlib import Path
+
+FOLDER = Path(__file__).with_name("corpus")
+PLACE = re.compile(r"\{(.*?)\}")
+VERBS = {"is": "are", "was": "were", "has": "have"}
+
+
+@lru_cache
+def groups() -> dict[str, str]:
+    """Id of a thing -> its group."""
+    raw = json.loads((FOLDER / "groups.json").read_text("utf-8"))
+    return {label: group for group, row in raw.items() for label in row["ids"]}
+
+
+@lru_cache
+def frames(lang: str, style: str) -> dict[str, list[dict]]:
+    """Group -> its frames in a style."""
+    found = defaultdict(list)
+    with (FOLDER / f"frames.{lang}.jsonl").open(encoding="utf-8") as lines:
+        for row in map(json.loads, lines):
+            if row["style"] == style:
+                found[row["group"]].append(row)
+    return dict(found)
+
+
+@lru_cache
+def _numbers() -> dict[str, list[str]]:
+    return json.loads((FOLDER / "numbers.en.json").read_text("utf-8"))
+
+
+def fill(text: str, label: str, name: str, lang: str) -> str:
+    """A frame's text with the name of a thing in its place.
+
+    Raises:
+        ValueError: it has a place of a form that is not known.
+    """
+    put = partial(with_particle, name) if lang == "ko" else _english(label, name)
+    return PLACE.sub(lambda match: put(match[1]), text)
+
+
+def with_particle(name: str, particle: str) -> str:
+    """A Korean name with the particle that fits it, of one after a consonant and one after a vowel (이/가): 모자가."""
+    from hangulpy import has_batchim, josa
+
+    if particle == "으로/로":  # ㄹ counts as a vowel there
+        return josa(name, particle)
+    after_consonant, _, after_vowel = particle.partition("/")
+    return name + (after_consonant if has_batchim(name) else after_vowel)
+
+
+def _english(label: str, name: str):
+    plural, mass = label in _numbers()["plural"], label in _numbers()["mass"]
+    article = "an" if re.match(r"[aeio]|u(?!ni|k|s[aeiu])", name, re.I) else "a"
+    forms = {
+        "": name,
+        "a": name if plural else f"some {name}" if mass else f"{article} {name}",
+        "the": f"the {name}",
+        "that": f"{'those' if plural else 'that'} {name}",
+        **{one: many if plural else one for one, many in VERBS.items()},
+    }
+
+    def put(form: str) -> str:
+        if form.lower() not in forms:
+            raise ValueError(f"{{{form}}} is no form of a name (known: {', '.join(forms)})")
+        word = forms[form.lower()]
+        return word[0].upper() + word[1:] if form[:1].isupper() else word
+
+    return put
