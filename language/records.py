@@ -136,10 +136,11 @@ def find_evidence(text: str, elements: ElementList) -> tuple[Evidence, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Comment:
-    """A comment with its model score (mean log probability per token) and what its words rest on.
+    """A comment with its score and what its words rest on.
 
-    `source` tells who wrote it: the model; a person, as a whole comment, where the model has not learned what the list
-    is about; or the phrase bank where nothing of the model's kept the rules.
+    `source` tells who wrote it: the model; a person, as a whole comment (all of the writer "bank", others' where the
+    model has not learned what the list is about); or the phrase bank where nothing of these kept the rules. The score
+    is the model's mean log probability per token, of a whole comment the log probability of its draw.
     """
 
     text: str

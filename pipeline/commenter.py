@@ -22,7 +22,7 @@ class PhotoCommenter:
 
     Args:
         lang: language of elements and comment, "ko" or "en".
-        writer: "t5", "gpt2" or a trained writer's folder.
+        writer: "t5", "gpt2", "bank" or a trained writer's folder.
         objects, emotion: "pocket", an official name (objects only) or a weights file.
         style: "polite" or "casual".
         device: for `.pt` weights.

@@ -41,8 +41,8 @@ def add_model_options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--writer",
         default="t5",
-        metavar="t5|gpt2|DIR",
-        help="embedded writer, or a trained model's folder (default: t5)",
+        metavar="t5|gpt2|bank|DIR",
+        help="embedded writer, or a trained model's folder (default: t5; bank: written by hand)",
     )
     p.add_argument(
         "--objects",

@@ -43,7 +43,7 @@ LISTS = [
 VOICES = [(lang, style) for lang in corpus.LANGUAGES for style in corpus.STYLES]
 
 
-@pytest.fixture(scope="module", params=["t5", "gpt2"])
+@pytest.fixture(scope="module", params=["t5", "gpt2", "bank"])
 def model(request) -> str:
     return request.param
 
@@ -117,7 +117,7 @@ def test_unknown_words_and_long_lists_still_get_a_comment(writer):
         assert comment.evidence  # something of the list is spoken of by its name
 
 
-@pytest.mark.parametrize("model", ["t5", "gpt2"])
+@pytest.mark.parametrize("model", ["t5", "gpt2", "bank"])
 @pytest.mark.parametrize(
     "text",
     [
@@ -145,7 +145,9 @@ def test_a_memory_lives_without_a_file(writer):
     assert len({opening(t) for t in texts}) == 4
 
 
-def test_the_phrase_bank_answers_where_the_model_cannot_and_says_so(writer, monkeypatch):
+def test_the_phrase_bank_answers_where_the_model_cannot_and_says_so(model, writer, monkeypatch):
+    if model == "bank":
+        pytest.skip("it has no model that could fail")
     assert {c.source for c in writer.write("기쁨, 케이크", count=3)} == {"model"}
     monkeypatch.setattr(writer, "_candidates", lambda *_: [Draft(0, writer.decoder.tokens("어디서 사셨어요? 😊"))])
     sources = {"기쁨, 케이크": "phrase bank", "슬픔": "phrase bank", "벚꽃, 모자": "phrase bank", "": "whole comment"}
@@ -157,7 +159,7 @@ def test_the_phrase_bank_answers_where_the_model_cannot_and_says_so(writer, monk
 
 
 def test_particles_after_words_that_no_class_stands_for():
-    assert [name_in("{이/가} 반갑고 {와/과} 함께", w) for w in ("벚꽃", "바다")] == [
+    assert [name_in("{이/가} 반갑고 {과/와} 함께", w) for w in ("벚꽃", "바다")] == [
         "벚꽃이 반갑고 벚꽃과 함께",
         "바다가 반갑고 바다와 함께",
     ]
@@ -293,3 +295,29 @@ def test_what_the_model_has_not_learned_is_answered_by_hand_and_says_so(listed):
     comments = CommentWriter().write(listed, count=2)
     assert {c.source for c in comments} == {"whole comment"} and len({opening(c.text) for c in comments}) == 2
     assert CommentWriter().write("기쁨, 모자")[0].source == "model"
+
+
+def test_the_bank_answers_by_hand_alone_and_a_name_it_does_not_know_in_general_words():
+    bank = CommentWriter("bank")
+    for text in LISTS:
+        comments = bank.write(text, count=3)
+        assert all(c.source == "whole comment" for c in comments if all(e.id in KNOWN_IDS for e in ElementList.parse(text)))
+    assert {c.source for c in bank.write("벚꽃길", count=2)} == {"phrase bank"}
+    assert bank.decoder is None
+
+
+@pytest.mark.parametrize("lang", corpus.LANGUAGES)
+def test_three_choices_of_the_bank_are_three_thoughts(lang):
+    """Each about something else of the list, as far as it goes."""
+    bank = CommentWriter("bank", lang)
+    for ids in (["Dog", "Ball", "park"], ["birthday", "Cake", "Candle"]):
+        comments = bank.write(ids, count=3)
+        assert len({c.text for c in comments}) == 3
+        assert {ids[0], ids[1]} <= {span.element for c in comments for span in c.evidence}
+
+
+def test_where_faces_feel_the_bank_does_not_speak_of_the_chair():
+    for seed in range(20):
+        for feeling in ("happy", "sad", "anger", "panic"):
+            texts = [c.text for c in CommentWriter("bank").write([feeling, "Chair", "Table"], count=3, seed=seed)]
+            assert not any("의자" in t or "테이블" in t for t in texts), texts

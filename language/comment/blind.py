@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     making = commands.add_parser("make", help="write sheet and key")
     making.add_argument("--theirs", type=Path, required=True, metavar="FILE", help="pairs to compare with")
     making.add_argument("--out", type=Path, required=True, metavar="DIR")
-    making.add_argument("--writer", default="t5", metavar="t5|gpt2|DIR")
+    making.add_argument("--writer", default="t5", metavar="t5|gpt2|bank|DIR")
     making.add_argument("--lang", default="ko")
     making.add_argument("--style", default="polite")
     making.add_argument("--lists", type=int, default=60, metavar="N")

@@ -8,6 +8,8 @@ from configs.errors import UserError
 from language.render import PROBES, TEMPLATES, fingerprint
 
 POCKET = {name: Path(__file__).with_name(f"{name}_pocket") for name in ("t5", "gpt2")}
+BANK = "bank"  # the writer without a model
+WRITERS = (*POCKET, BANK)  # what ships
 CARD = "writer.json"
 KEYS = ("architecture", "template", "styles", "eos", "fingerprints")
 
@@ -42,7 +44,7 @@ def find_model(model: str) -> Path:
     """
     folder = POCKET.get(model, Path(model))
     if not folder.is_dir():
-        raise UserError(f"unknown writer {model!r}: allowed are {', '.join(POCKET)} or a trained model's folder")
+        raise UserError(f"unknown writer {model!r}: allowed are {', '.join(WRITERS)} or a trained model's folder")
     missing = [name for name in (CARD, "model.bin", "tokenizer.json") if not (folder / name).is_file()]
     if missing:
         raise UserError(

@@ -19,7 +19,8 @@ import yaml
 
 from configs.errors import UserError, exit_with
 from language import metrics
-from language.comment.card import POCKET
+from language.comment import frames
+from language.comment.card import BANK, POCKET, WRITERS
 from language.comment.data import token_rows
 from language.comment.generate import DecodeSettings, generate, load_decode
 from language.comment.likelihood import nats
@@ -148,11 +149,10 @@ def evaluate_writer(model: str, data: Path, keys: Path | None, out: Path) -> Pat
     start = time.perf_counter()
     written = [writer.write(pair.elements, seed=seed)[0] for seed, pair in enumerate(pairs)]
     ms = 1000 * (time.perf_counter() - start) / len(pairs)
-    weights = (POCKET.get(model) or Path(model)) / "model.bin"
+    folder, suffix = (frames.FOLDER, ".jsonl") if model == BANK else (POCKET.get(model) or Path(model), "model.bin")
     about = {
-        "architecture": writer.architecture,
-        "template": writer.template,
-        "bytes": weights.stat().st_size,
+        **({} if model == BANK else {"architecture": writer.architecture, "template": writer.template}),
+        "bytes": sum(file.stat().st_size for file in folder.iterdir() if file.name.endswith(suffix)),
         "decode": "writer",
         "ms_per_comment": round(ms, 1),
         "phrase_bank_share": sum(c.source != "model" for c in written) / len(written),
@@ -205,7 +205,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--decode", nargs="+", default=["greedy"], metavar="NAME", help="presets of configs/decode")
     parser.add_argument("--out", type=Path, default=Path("runs/evaluations"), help="for writers; runs keep their own")
     args = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    if args.model in POCKET or (Path(args.model) / "writer.json").exists():
+    if args.model in WRITERS or (Path(args.model) / "writer.json").exists():
         files = [evaluate_writer(args.model, args.data, args.keys, args.out)]
     else:
         files = evaluate_run(Path(args.model), args.data, args.keys, args.decode)

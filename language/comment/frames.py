@@ -1,6 +1,7 @@
 """Frames: whole comments with a place for the name of a thing, shared by the things of a group.
 
-`corpus/groups.json` puts every thing into one group and says what can be said of all its members;
+`corpus/groups.json` puts every thing into one group, says what can be said of all its members, and marks the groups of
+side things: where faces show a feeling, nobody speaks of the chair;
 `corpus/frames.<lang>.jsonl` holds {"group", "style", "mood", "text"} (CC BY 4.0). A text has one place for the name:
 
 - Korean: `{}`, or `{이/가}` with the particle that fits the name.
@@ -25,6 +26,13 @@ def groups() -> dict[str, str]:
     """Id of a thing -> its group."""
     raw = json.loads((FOLDER / "groups.json").read_text("utf-8"))
     return {label: group for group, row in raw.items() for label in row["ids"]}
+
+
+@lru_cache
+def side_things() -> frozenset[str]:
+    """Things of which nobody speaks where there is something else to speak of."""
+    raw = json.loads((FOLDER / "groups.json").read_text("utf-8"))
+    return frozenset(label for row in raw.values() if row.get("side") for label in row["ids"])
 
 
 @lru_cache

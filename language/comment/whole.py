@@ -1,17 +1,19 @@
-"""Whole comments, written by hand for moments, scenes and things: what speaks where a list is led by something that the
-writers have not learned.
+"""Whole comments, written by hand for moments, scenes, things and feelings: the writer "bank", and what speaks where a
+list is led by something that the other writers have not learned.
 
 `corpus/wholes.<lang>.jsonl` holds {"id", "style", "mood", "with": [ids], "text", "says"} (CC BY 4.0); the lines without
 an id are for the list without any element, and guess nothing. A thing is also spoken of by the frames of its group.
 """
 
 import json
+import math
 import random
 from collections import defaultdict
 from functools import lru_cache
 
 from detection.labels import KNOWN_IDS, OBJECT_IDS, PLAIN_IDS, THING_IDS, load_pack
-from language.comment.frames import FOLDER, PLACE, VERBS, fill, frames, groups
+from language.comment.frames import FOLDER, PLACE, VERBS, fill, frames, groups, side_things
+from language.memory import opening
 from language.records import Element, ElementList
 from language.rules import is_tender, tender_emotions, violations
 
@@ -37,21 +39,55 @@ def moods_of(elements: ElementList) -> tuple[str, ...]:
         return ("any",)
     if feelings == {"happy"}:
         return ("joy", "any")
-    if feelings == {"panic"}:
-        return ("startled",)
-    return ("tender",) if feelings <= tender_emotions() else ("mixed",)
+    if feelings & tender_emotions():
+        return ("tender",) if feelings <= tender_emotions() else ("mixed", "tender")
+    return ("startled", "any") if feelings == {"panic"} else ("mixed", "any")
+
+
+def thoughts(elements: ElementList) -> list[Element | None]:
+    """What comments on a list may be about, the fittest first; None stands for the feelings, or for just a photo.
+
+    The first moment, thing or scene leads, unless faces show a feeling and it is a side thing; then come the next ones
+    and the feelings alone.
+    """
+    feelings, others = elements.of_kind("emotion"), [e for e in elements if e.kind != "emotion"]
+    told = [e for e in others if e.id not in side_things()]
+    if feelings:
+        return [*told[:1], None, *told[1:3]]
+    return [*told, *(e for e in others if e not in told)][:3] or [None]
 
 
 def whole_comments(elements: ElementList, lead: Element | None, style: str, rng: random.Random) -> list[str]:
-    """Lines about `lead`, or about nothing where there is none, that are true for a list and keep the rules, in a drawn
-    order: those of the fitting mood, and those that bring in something else of the list, come first."""
+    """Lines about `lead`, or about the feelings where there is none, that are true for a list and keep the rules, in a
+    drawn order: those of the fitting mood, and those that bring in something else of the list, come first."""
     ids, moods = {"", *(e.id for e in elements)}, moods_of(elements)
+    if not lead and elements:  # what is said of just a photo passes feelings over
+        moods = tuple(mood for mood in moods if mood != "any")
     rows = [*wholes(elements.lang, style).get(lead.id if lead else "", []), *_framed(elements.lang, style, lead)]
     fits = lambda row: row["mood"] in moods and {row["id"], *row["with"]} <= ids
     rows = [row for row in rows if fits(row) and not violations(row["text"], elements, style)]
-    place = lambda row: (moods.index(row["mood"]) if rng.random() < 0.7 else 0, not row["with"] and rng.random() < 0.7)
+    loose = moods[0] == "joy"  # a friend may also speak of the cake alone; startled or sad faces are not passed over
+    mood = lambda row: 0 if loose and rng.random() < 0.3 else moods.index(row["mood"])
+    place = lambda row: (mood(row), not row["with"] and rng.random() < 0.7)
     keyed = [(place(row), rng.random(), row["text"]) for row in rows]
     return [text for *_, text in sorted(keyed)]
+
+
+def choose(elements: ElementList, style: str, count: int, rng: random.Random, repeats) -> list[tuple[str, float]]:
+    """Up to `count` comments, each a thought of its own where the list has as many, and the log probability with which
+    each was drawn from the lines about its thought.
+
+    Args:
+        repeats: text -> how much of it was said lately.
+    """
+    about = [whole_comments(elements, lead, style, rng) for lead in thoughts(elements)]
+    about = [(sorted(texts, key=repeats), -math.log(len(texts))) for texts in about if texts]
+    found: dict[str, tuple[str, float]] = {}
+    for turn in range(max((len(texts) for texts, _ in about), default=0)):
+        for texts, chance in about:
+            if turn < len(texts) and len(found) < count:
+                found.setdefault(opening(texts[turn]), (texts[turn], round(chance, 4)))
+    return list(found.values())
 
 
 def _framed(lang: str, style: str, lead: Element | None) -> list[dict]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 from configs.errors import UserError
 from detection.labels import THING_IDS
-from language.comment.card import check_fingerprints, find_model, fingerprints, read_card
+from language.comment import corpus
+from language.comment.card import BANK, check_fingerprints, find_model, fingerprints, read_card
 from language.comment.decoder import THREADS, Decoder
 from language.comment.fluency import MOST_NEW, TOO_NEW, load_threes, new_threes, stutters, wrong_article
-from language.comment.whole import whole_comments
+from language.comment.whole import choose
 from language.memory import Memory, opening
 from language.records import Comment, Element, ElementList, find_evidence
 from language.render import end_after_source, render_input, render_plan, render_source
@@ -24,6 +25,7 @@ LEEWAY = 0.15  # in mean log probability per token
 MOST_TOKENS = 96  # of a comment
 MOST_SOURCE = 64  # tokens of an element list: some 25 names
 OPEN_RULES = {"emoji", "names nothing", "length", "speech level"}  # a first sentence may still come to keep them
+LONGEST_NAME = 30  # characters of a name that still fits into a comment
 ROUNDS = 16  # of candidates, while too few of them keep the rules
 
 
@@ -55,7 +57,8 @@ class CommentWriter:
     """Writes comments for element lists.
 
     Args:
-        model: "t5" or "gpt2" (embedded), or the folder of a trained writer.
+        model: "t5" or "gpt2" (embedded), "bank" (no model: comments written by hand), or the folder of a trained
+            writer.
         lang: language of the comments.
         style: "polite" or "casual".
         threads: that all calls together take.
@@ -66,9 +69,14 @@ class CommentWriter:
     """
 
     def __init__(self, model: str = "t5", lang: str = "ko", style: str = "polite", threads: int = THREADS):
+        self.model, self.decoder = model, None
+        if model == BANK:
+            self.styles = {known: list(corpus.STYLES) for known in corpus.LANGUAGES}
+            self._speak(lang, style)
+            return
         folder = find_model(str(model))
         card = read_card(folder)
-        self.model, self.styles = model, card["styles"]
+        self.styles = card["styles"]
         self._speak(lang, style)
         self.architecture, self.template = card["architecture"], card["template"]
         self.threes = load_threes(folder)
@@ -108,7 +116,7 @@ class CommentWriter:
         elements = self._fitting(self._as_list(elements))
         rng = random.Random(f"{seed} {render_input(elements)}")
         chosen = self._whole(elements, count, rng, memory)
-        if len(chosen) < count:
+        if len(chosen) < count and self.decoder:
             taken = {opening(c.text) for c in chosen}
             more = self._from_model(self._learned(elements), count - len(chosen), rng, memory)
             chosen += [c for c in more if opening(c.text) not in taken]
@@ -125,19 +133,15 @@ class CommentWriter:
         return elements if elements.lang == self.lang else ElementList.from_ids((e.id for e in elements), self.lang)
 
     def _whole(self, elements: ElementList, count: int, rng: random.Random, memory: Memory | None) -> list[Comment]:
-        """Comments written by hand: where the model has not learned what leads the list, or nothing is there."""
+        """Comments written by hand: all of the bank's, others' where they have not learned what leads the list, or
+        nothing is there."""
         lead = next((e for e in elements if e.kind != "emotion"), None)
         learned = bool(len(elements)) if lead is None else lead.kind == "object" and lead.id not in THING_IDS
-        if learned:
+        if learned and self.decoder:
             return []
-        texts = {opening(text): text for text in reversed(whole_comments(elements, lead, self.style, rng))}
-        order = list(reversed(texts.values()))
-        if memory:
-            order.sort(key=memory.repeats)
-        source = self._source(self._learned(elements))
-        plan = self.decoder.tokens(render_plan(self._learned(elements), [], self.style, self.template))
-        score = lambda text: round(self.decoder.log_probability(source, plan, self.decoder.tokens(text)), 4)
-        return [Comment(text, score(text), source="whole comment") for text in order[:count]]
+        repeats = memory.repeats if memory else lambda text: 0
+        found = choose(elements, self.style, count, rng, repeats)
+        return [Comment(text, chance, source="whole comment") for text, chance in found]
 
     @staticmethod
     def _learned(elements: ElementList) -> ElementList:
@@ -148,8 +152,8 @@ class CommentWriter:
         """The elements, less those that would make the input longer than what the model can read (or ever saw)."""
         kept, left = [], MOST_SOURCE
         for element in elements:
-            length = len(self.decoder.tokens(f", {element.name}"))
-            if length <= left:
+            length = len(self.decoder.tokens(f", {element.name}")) if self.decoder else 0
+            if length <= left and (self.decoder or len(element.name) <= LONGEST_NAME):
                 kept.append(element)
                 left -= length
         return elements if len(kept) == len(elements) else ElementList(tuple(kept), elements.lang)
@@ -258,9 +262,14 @@ class CommentWriter:
                     found.setdefault(opening(text), text)
                 if len(found) == count:
                     break
-        source, plan = self._source(elements), self.decoder.tokens(render_plan(elements, [], self.style, self.template))
-        score = lambda text: round(self.decoder.log_probability(source, plan, self.decoder.tokens(text)), 4)
-        return [Comment(text, score(text), source="phrase bank") for text in list(found.values())[:count]]
+        return [Comment(text, self._likely(text, elements), source="phrase bank") for text in [*found.values()][:count]]
+
+    def _likely(self, text: str, elements: ElementList) -> float:
+        """Mean log probability per token of somebody else's comment; 0 where there is no model."""
+        if not self.decoder:
+            return 0.0
+        plan = self.decoder.tokens(render_plan(elements, [], self.style, self.template))
+        return round(self.decoder.log_probability(self._source(elements), plan, self.decoder.tokens(text)), 4)
 
     def _source(self, elements: ElementList) -> list[str]:
         end = [self.decoder.eos] if end_after_source(self.architecture, self.template) else []

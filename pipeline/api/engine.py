@@ -9,7 +9,7 @@ from copy import copy
 from pathlib import Path
 
 from configs.errors import UserError
-from language.comment.card import POCKET
+from language.comment.card import WRITERS
 from language.memory import Memory
 from language.records import ElementList
 from language.rules import tender_elements
@@ -38,8 +38,8 @@ class Engine:
     def __init__(self, commenter: PhotoCommenter):
         self.first = commenter.load()
         own = str(commenter.names["writer"])
-        self.default = own if own in POCKET else Path(own).name  # a folder's place is nobody's business
-        self.models = {**{name: name for name in POCKET}, self.default: own}
+        self.default = own if own in WRITERS else Path(own).name  # a folder's place is nobody's business
+        self.models = {**{name: name for name in WRITERS}, self.default: own}
         self.writers = {self.default: commenter.writer}
         self.loading = threading.Lock()
 

@@ -334,7 +334,7 @@ function switches() {
     const row = make("div", { class: "switch" }, ...values.map((value) => {
       const input = make("input", { type: "radio", name, value, onchange: () => choose(name, value) });
       input.checked = state[name] === value;
-      const shown = name === "writer" ? value.replace(/^t5$/, "T5").replace(/^gpt2$/, "GPT-2") : word(value);
+      const shown = name === "writer" ? value.replace(/^t5$/, "T5").replace(/^gpt2$/, "GPT-2").replace(/^bank$/, word("whole comment")) : word(value);
       return make("label", {}, input, make("span", {}, shown));
     }));
     $(name).querySelector(".switch")?.remove();
