@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from configs.errors import UserError
+from detection.labels import KNOWN_IDS
 from language import render
 from language.comment import CommentWriter, corpus
 from language.comment.card import POCKET
@@ -300,8 +301,8 @@ def test_what_the_model_has_not_learned_is_answered_by_hand_and_says_so(listed):
 def test_the_bank_answers_by_hand_alone_and_a_name_it_does_not_know_in_general_words():
     bank = CommentWriter("bank")
     for text in LISTS:
-        comments = bank.write(text, count=3)
-        assert all(c.source == "whole comment" for c in comments if all(e.id in KNOWN_IDS for e in ElementList.parse(text)))
+        assert all(e.id in KNOWN_IDS for e in ElementList.parse(text)), text
+        assert {c.source for c in bank.write(text, count=3)} == {"whole comment"}, text
     assert {c.source for c in bank.write("벚꽃길", count=2)} == {"phrase bank"}
     assert bank.decoder is None
 
