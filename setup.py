@@ -81,6 +81,7 @@ setup(
         "scale": ["ray[data]>=2.40", "imagehash>=4.3", "numpy>=2.0"],
         "dev": [
             "pytest>=8.0",
+            "pytest-xdist>=3.5",
             "hypothesis>=6.100",
             "fastapi>=0.115",
             "uvicorn>=0.30",

@@ -24,7 +24,7 @@ EMOJI = re.compile(
 )
 BROKEN = re.compile("\ufffd|<|>|[\x00-\x1f]")
 MARKS = ".!~… "
-SPOKEN = ("moment", "object", "scene")  # kinds of which a comment must name one, where the list has any
+SPOKEN = ("moment", "object", "scene")  # kinds of which a comment must name one, where no face shows a feeling
 
 
 @lru_cache
@@ -122,7 +122,10 @@ def _naming(text: str, elements: ElementList) -> dict[str, bool]:
         beside = beside[: span.start] + beside[span.end :]
     strangers = (m.group().casefold() for m in thing_names(elements.lang).finditer(text))
     return {
-        "names nothing": bool(own) and not any(_named(name, low, elements.lang) for name in own),
+        # faces say enough to speak of: what lies beside them comes in only where it belongs to the thought
+        "names nothing": bool(own)
+        and not elements.of_kind("emotion")
+        and not any(_named(name, low, elements.lang) for name in own),
         "names what is not there": any(not any(_same(word, name) for name in own) for word in strangers),
         "another language": elements.lang == "en" and bool(re.search("[가-힣]", beside)),
         "repeats itself": elements.lang == "ko" and len(named) > len(set(named)),

@@ -6,6 +6,7 @@ import yaml
 from configs.errors import UserError, exit_with
 from configs.load import load_settings
 from detection.emotion.train import EmotionSettings
+from detection.emotion.verify import SecondLookSettings
 from detection.objects.join import JoinSettings
 from detection.objects.train import ObjectSettings
 from language.caption.train import CaptionSettings
@@ -27,6 +28,7 @@ SCHEMAS = {
 SPECIAL = {
     "objects/pocket.yaml": JoinSettings,
     "comment/search.yaml": SearchSettings,
+    "emotion/second_look.yaml": SecondLookSettings,
     "visdial/pipeline.yaml": PipelineSettings,
 }
 OTHER = {"visdial/pipeline.yaml": "photos=elsewhere"}  # a setting to change, where it has no seed

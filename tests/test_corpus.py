@@ -69,7 +69,6 @@ def test_sad_and_angry_lists_are_answered_gently():
         ("모자가 잘 어울려요", "emoji"),
         ("모자 😊", "length"),
         ("모자가 잘 어울려! 😊", "speech level"),
-        ("오늘 날씨가 좋네요! 😊", "names nothing"),
         ("모자도 좋고 자동차도 멋지네요! 😊", "names what is not there"),
         ("모자 좋아요. 정말 좋아요. 또 올게요. 😊", "sentences"),
         ("모자가 좋네요 \ufffd 😊", "broken"),

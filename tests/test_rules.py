@@ -38,12 +38,13 @@ def test_every_mistake_in_a_rule_file_is_reported_at_once(tmp_path):
         ("ko", "기쁨, 모자", "polite", "모자 잘 어울린다 😊", "speech level"),
         ("ko", "기쁨, 모자", "polite", "모자 어디서 사셨는지 궁금하네요 😊", "question"),
         ("ko", "기쁨, 모자", "polite", "모자가 잘 어울려요 #데일리룩 😊", "hashtag"),
+        ("ko", "모자", "polite", "오늘 날씨가 좋네요! 😊", "names nothing"),
         ("ko", "슬픔, 모자", "polite", "모자 쓴 모습 정말 예쁘세요 🤍", "not gentle"),
         ("ko", "휠체어", "polite", "휠체어 질주라니 빵 터졌어요 😂", "not gentle"),
         ("en", "happy, hat", "polite", "Is that a new hat? 😊", "question"),
         ("en", "happy, hat", "polite", "I wonder where that hat is from 😊", "question"),
         ("en", "happy, hat", "polite", "That hat and the guitar go together 😊", "names what is not there"),
-        ("en", "happy, hat", "polite", "What a lovely afternoon that was 😊", "names nothing"),
+        ("en", "hat", "polite", "What a lovely afternoon that was 😊", "names nothing"),
         ("en", "happy, hat", "polite", "That hat is all you need today", "emoji"),
         ("en", "sad, hat", "polite", "That hat looks like so much fun 🤍", "mood"),
         ("en", "sad, hat", "casual", "Lol that hat has seen things 🤍", "not gentle"),
@@ -61,6 +62,7 @@ def test_each_rule_speaks_up(lang, names, style, comment, rule):
     [
         ("ko", "기쁨, 모자", "casual", "그 모자 나 몰래 샀구나, 잘 샀다 😎"),
         ("ko", "", "casual", "이 공기 나도 마시고 싶다 ✨"),
+        ("ko", "기쁨, 의자", "polite", "웃는 얼굴 덕분에 저도 웃었어요 😊"),  # no side thing by force
         ("en", "happy, hat", "polite", "That hat was waiting for a smile like yours 😊"),
         ("en", "happy, car key, dog", "casual", "Two dogs, zero worries 🐶"),
         ("en", "sad, tree", "polite", "Lean on that tree as long as you need 🤍"),

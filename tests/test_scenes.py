@@ -192,6 +192,11 @@ def test_precision_and_recall_are_counted_by_tag():
 # ---- training
 
 
+def noisy(scene, rng):
+    base = np.array([235, 240, 250] if scene == "snow" else [30, 110, 40])
+    return Image.fromarray(np.clip(base + rng.normal(0, 12, (64, 64, 3)), 0, 255).astype(np.uint8))
+
+
 def drawn(folder, rng):
     """Eighty small pictures, white (snow) or green (forest), half with captions and half in scene folders."""
     (folder / "walks/images").mkdir(parents=True)
@@ -199,10 +204,8 @@ def drawn(folder, rng):
     captions, scenes = [], []
     for number in range(80):
         scene = ("snow", "forest")[number % 2]
-        base = np.array([235, 240, 250] if scene == "snow" else [30, 110, 40])
-        pixels = np.clip(base + rng.normal(0, 12, (64, 64, 3)), 0, 255).astype(np.uint8)
         name = f"{scene}_{number}.jpg"
-        Image.fromarray(pixels).save(folder / ("walks" if number < 40 else "scenes") / "images" / name)
+        noisy(scene, rng).save(folder / ("walks" if number < 40 else "scenes") / "images" / name)
         words = {"snow": "snow covers the ground", "forest": "a forest of trees"}[scene]
         if number < 40:
             captions += [[name, words]] * 5
@@ -243,11 +246,10 @@ def test_what_is_held_out_or_kept_for_measuring_is_not_learned_from(run):
 
 def test_training_writes_weights_that_run(run):
     train(run)
-    detector = SceneDetector(str(run.export))
-    white = Image.new("RGB", (80, 60), (236, 240, 250))
-    green = Image.new("RGB", (80, 60), (30, 110, 40))
+    detector, rng = SceneDetector(str(run.export)), np.random.default_rng(1)
     top = lambda image: max((d for d in detector.detect(image) if d.kind == "scene"), key=lambda d: d.score).label
-    assert (top(white), top(green)) == ("snow", "forest")
+    for scene in ("snow", "forest") * 4:
+        assert top(noisy(scene, rng)) == scene
     settings = load_settings(run.run / "settings.yaml", SceneSettings)
     assert settings == run
     kept = json.loads(detector.session.get_modelmeta().custom_metadata_map["settings"])

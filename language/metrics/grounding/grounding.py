@@ -6,7 +6,7 @@ import datasets
 import evaluate
 
 from language.metrics.intervals import with_interval
-from language.records import ElementList
+from language.records import ElementList, find_evidence
 from language.rules import violations
 
 
@@ -29,10 +29,11 @@ class Grounding(evaluate.Metric):
         broken = [violations(text, e, style) for text, e in zip(predictions, lists, strict=True)]
         count, total = Counter(rule for rules in broken for rule in rules), max(1, len(broken))
         rate = lambda name, hits: with_interval(name, [float(hit) for hit in hits], bootstrap)
-        with_things = [rules for rules, e in zip(broken, lists, strict=True) if e.of_kind("object")]
+        things = [{e.id for e in listed.of_kind("object")} for listed in lists]
+        spoken_of = [{s.element for s in find_evidence(t, e)} for t, e in zip(predictions, lists, strict=True)]
         return {
             **rate("violation_rate", [bool(rules) for rules in broken]),
-            **rate("coverage", ["names nothing" not in rules for rules in with_things]),
+            **rate("coverage", [bool(own & said) for own, said in zip(things, spoken_of, strict=True) if own]),
             **rate("unsupported_rate", ["names what is not there" in rules for rules in broken]),
             **rate("contradiction_rate", ["mood" in rules for rules in broken]),
             **{f"rule_{rule.replace(' ', '_')}": n / total for rule, n in sorted(count.items())},
