@@ -13,7 +13,7 @@ $(VENV)/.installed: requirements.txt setup.py
 check: $(VENV)/.installed ## install everything, then lint and test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 slow: $(VENV)/.installed ## the slow tests: wheel, load, kills
 	$(BIN)/python -m pytest -m slow

@@ -48,6 +48,19 @@ class Tender(Settings):
         return self
 
 
+class Circumstance(Settings):
+    """Words for a time, a weather, an occasion or a relation, and the ids of elements (or of families) that tell it."""
+
+    words: Pattern
+    told_by: list[str]
+
+    @model_validator(mode="after")
+    def _known(self):
+        if strange := sorted({*self.told_by} - KNOWN_IDS):
+            raise ValueError(f"told_by: unknown ids {strange}")
+        return self
+
+
 class LanguageRules(Settings):
     """The rules of one language; patterns are regular expressions."""
 
@@ -56,6 +69,7 @@ class LanguageRules(Settings):
     ending: dict[Style, Pattern]  # of the last sentence, without its marks and emoji
     never_in: dict[Style, Pattern]  # what a style never holds
     forbidden: dict[str, Pattern]  # name of the rule -> what breaks it
+    circumstances: list[Circumstance]  # each made up where no element tells of it
     cheerful: Pattern  # never beside tender feelings alone
     gloomy: Pattern  # never beside happiness alone
     joking: Pattern  # never in tender comments

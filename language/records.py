@@ -12,7 +12,7 @@ from detection.labels import KINDS, PLAIN_IDS, kind_of, load_pack, lookup
 
 # How the list without elements is written: it is just a photo, and an encoder needs something to look at.
 EMPTY = {"ko": "사진", "en": "photo"}
-SOURCES = ("model", "whole comment", "phrase bank")
+SOURCES = ("model", "whole comment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +138,9 @@ def find_evidence(text: str, elements: ElementList) -> tuple[Evidence, ...]:
 class Comment:
     """A comment with its score and what its words rest on.
 
-    `source` tells who wrote it: the model; a person, as a whole comment (all of the writer "bank", others' where the
-    model has not learned what the list is about); or the phrase bank where nothing of these kept the rules. The score
-    is the model's mean log probability per token, of a whole comment the log probability of its draw.
+    `source` tells who wrote it: the model; or a person, as a whole comment (all of the writer "bank", others' where the
+    model has not learned what the list is about or wrote nothing that keeps the rules). The score is the model's mean
+    log probability per token, of a whole comment the log probability of its draw.
     """
 
     text: str

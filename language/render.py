@@ -39,7 +39,7 @@ def render_plan(
 ) -> str:
     """What a comment will speak of, in order, as the decoder sees it before the comment: `당황, 모자:`.
 
-    All feelings stand in it, as they set the tone, and the things that are mentioned. Writing the plan first keeps
+    All feelings stand in it, as they set the tone, and what else is mentioned. Writing the plan first keeps
     small models to the facts (Narayan et al. 2021, "Planning with Learned Entity Prompts for Abstractive
     Summarization"). Other templates have no plan: an empty text.
     """
@@ -51,9 +51,9 @@ def render_plan(
 
 def render_target(elements: ElementList, comment: str, style: str = "polite", template: str = "planned") -> str:
     """What the decoder learns to write: the comment, behind the plan that it follows where the template has one."""
-    things = {e.id: e for e in elements.of_kind("object")}
-    mentioned = dict.fromkeys(span.element for span in find_evidence(comment, elements) if span.element in things)
-    return f"{render_plan(elements, [things[i] for i in mentioned], style, template)} {comment}"
+    others = {e.id: e for e in elements if e.kind != "emotion"}
+    mentioned = dict.fromkeys(span.element for span in find_evidence(comment, elements) if span.element in others)
+    return f"{render_plan(elements, [others[i] for i in mentioned], style, template)} {comment}"
 
 
 def comment_of(target: str, lang: str, style: str = "polite", template: str = "planned") -> str:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from configs.errors import UserError, exit_with
+from detection.families import ancestors
 from detection.labels import KNOWN_IDS, OBJECT_IDS, PLAIN_IDS, load_pack
 from language.records import Element, ElementList, find_evidence, name_pattern
 
@@ -122,6 +123,7 @@ def _naming(text: str, elements: ElementList) -> dict[str, bool]:
         beside = beside[: span.start] + beside[span.end :]
     strangers = (m.group().casefold() for m in thing_names(elements.lang).finditer(text))
     return {
+        "made up": any(_made_up(words, told_by, beside, elements) for words, told_by in _circumstances(elements.lang)),
         # faces say enough to speak of: what lies beside them comes in only where it belongs to the thought
         "names nothing": bool(own)
         and not elements.of_kind("emotion")
@@ -130,6 +132,22 @@ def _naming(text: str, elements: ElementList) -> dict[str, bool]:
         "another language": elements.lang == "en" and bool(re.search("[가-힣]", beside)),
         "repeats itself": elements.lang == "ko" and len(named) > len(set(named)),
     }
+
+
+@lru_cache
+def _circumstances(lang: str) -> tuple[tuple[re.Pattern, frozenset[str]], ...]:
+    """Words for circumstances, where a word begins, and the ids that tell of them."""
+    before, after = ("(?<![가-힣])", "") if lang == "ko" else (r"\b", r"\b")
+    rows = rules()["languages"][lang]["circumstances"]
+    pattern = lambda words: re.compile(f"{before}(?:{words}){after}", re.IGNORECASE)
+    return tuple((pattern(row["words"]), frozenset(row["told_by"])) for row in rows)
+
+
+def _made_up(words: re.Pattern, told_by: frozenset[str], text: str, elements: ElementList) -> bool:
+    """Whether a text, the names of its elements cut out, states a circumstance that no element tells of."""
+    names = " ".join(e.name.casefold() for e in elements)
+    stated = any(m.group().strip().casefold() not in names for m in words.finditer(text))
+    return stated and not any(told_by & {e.id, *ancestors(e.id)} for e in elements)
 
 
 def _named(name: str, text: str, lang: str) -> bool:

@@ -44,17 +44,10 @@ def answer(body: dict, rng: random.Random) -> dict:
 
 
 def comments(listed: str, count: int, rng: random.Random) -> list[str]:
-    from language.comment.corpus import compose
-    from language.records import ElementList
-    from language.rules import violations
+    from language.comment import CommentWriter
 
     lang = "ko" if any("가" <= c <= "힣" for c in listed) else "en"
-    elements, found = ElementList.parse(listed, lang), {}
-    while len(found) < count:
-        text = compose(elements, rng)
-        if not violations(text, elements):
-            found[text] = None
-    return list(found)
+    return [c.text for c in CommentWriter("bank", lang).write(listed, count, rng.randrange(10**6))]
 
 
 def spoiled(reply: dict, fault: str | None) -> str:

@@ -372,7 +372,7 @@ def test_search_finishes_resumes_and_refuses_mistakes(tmp_path, pairs_file):
     base.write_text((ROOT / "configs/comment/t5_pocket.yaml").read_text("utf-8"), "utf-8")
     small = dict(item.split("=") for item in SMALL)
     overrides = {**{k: int(v) if v.isdigit() else v for k, v in small.items()}, "batch": 16, "epochs": 0.5}
-    overrides |= {"held_out_share": 0.2, "eval_steps": 2, "written_times": {}}
+    overrides |= {"held_out_share": 0.2, "eval_steps": 2}
     given = [f"base={base}", f"pairs={pairs_file}", f"run={tmp_path / 'search'}", f"overrides={json.dumps(overrides)}"]
     arguments = ["--config", "configs/comment/search.yaml", *given, "space={lr: [0.001, 0.03]}"]
     assert run_module("language.comment.search", *arguments).status == 0

@@ -7,8 +7,9 @@ import pytest
 
 from language.comment import CommentWriter, corpus
 from language.comment.card import POCKET
-from language.comment.fluency import MOST_NEW, load_threes, new_threes, save_threes, stutters, threes, wrong_article
+from language.comment.fluency import load_sequences, new_sequences, save_sequences, sequences, stutters, wrong_article
 from language.records import ElementList, Pair
+from language.render import render_target
 
 KINDEST = "At two in the morning the convenience store is the kindest place in town 🌙"
 
@@ -50,42 +51,41 @@ def test_an_article_that_agrees_is_not(text):
 
 def test_our_corpus_hardly_stutters():
     for lang in corpus.LANGUAGES:
-        written = corpus.written(lang)
+        written = corpus.build(2000, lang=lang)
         assert sum(stutters(pair.comment) for pair in written) / len(written) < 0.02
         assert not any(wrong_article(pair.comment) for pair in written)
 
 
 def test_names_stand_for_each_other_and_sentences_have_ends():
     elements = ElementList.parse("우주 정거장", "ko")
-    assert threes("우주 정거장까지 왔네요! 좋죠 😊", elements) == [
-        "| _ 까지",
-        "_ 까지 왔네요",
-        "까지 왔네요 |",
-        "왔네요 | 좋죠",
-        "| 좋죠 |",
+    assert sequences("우주 정거장까지 왔네요! 좋죠 😊", elements) == [
+        "| _ 까지 왔네요",
+        "_ 까지 왔네요 |",
+        "까지 왔네요 | 좋죠",
+        "왔네요 | 좋죠 |",
     ]
     english = ElementList.parse("Hat", "en")
-    assert threes("Two hats, one Smile 😊", english) == ["| two _", "two _ one", "_ one smile", "one smile |"]
-    assert threes("", english) == []
+    assert sequences("Two hats, one Smile 😊", english) == ["| two _ one", "two _ one smile", "_ one smile |"]
+    assert sequences("Wow 😊", english) == ["| wow |"] and sequences("", english) == ["|"]
 
 
 def test_what_was_taught_is_known_and_nothing_else(tmp_path):
-    save_threes([Pair("모자", "모자가 멋져요! 😊", "ko", "polite")], tmp_path)
-    known = load_threes(tmp_path)
-    count = lambda text, names: new_threes(text, ElementList.parse(names, "ko"), known)
-    assert known.size == 3 and list(known) == sorted(known)
-    assert count("우산이 멋져요 🥰", "우산") == 3  # another particle
+    save_sequences([Pair("모자", "모자가 멋져요! 😊", "ko", "polite")], tmp_path)
+    known = load_sequences(tmp_path)
+    count = lambda text, names: new_sequences(text, ElementList.parse(names, "ko"), known)
+    assert known.size == 2 and list(known) == sorted(known)
+    assert count("우산이 멋져요 🥰", "우산") == 2  # another particle
     assert count("나무가 멋져요 🥰", "나무") == 0  # another thing, said alike
     assert count("모자가 아주 멋져요! 😊", "모자") == 3
 
 
 @pytest.mark.parametrize("model", ["t5", "gpt2"])
 def test_the_corpus_says_what_the_writers_were_taught(model):
-    known = load_threes(POCKET[model])
+    known = load_sequences(POCKET[model])
     for lang in corpus.LANGUAGES:
-        pairs = corpus.written(lang)
-        few = [new_threes(p.comment, ElementList.parse(p.elements, lang), known) <= MOST_NEW for p in pairs]
-        assert sum(few) / len(few) > 0.95  # the rest was held out
+        pairs = corpus.build(1000, lang=lang)
+        few = [new_sequences(p.comment, ElementList.parse(p.elements, lang), known) == 0 for p in pairs]
+        assert sum(few) / len(few) > 0.97  # the rest was held out, or mended since
 
 
 @pytest.mark.parametrize(
@@ -100,31 +100,34 @@ def test_sentences_mixed_up_at_their_seam_are_told(text, names):
     lang = "ko" if text[0] == "타" else "en"
     elements = ElementList.parse(names, lang)
     for model in POCKET.values():
-        assert new_threes(text, elements, load_threes(model)) > MOST_NEW
+        assert new_sequences(text, elements, load_sequences(model)) > 0
 
 
 def test_what_the_model_mixes_up_is_not_said(monkeypatch):
     writer = CommentWriter("t5", "en")
-    monkeypatch.setattr(writer, "threes", load_threes(POCKET["t5"])[:1])
+    monkeypatch.setattr(writer, "sequences", load_sequences(POCKET["t5"])[:1])
     comment = writer.write("Tree", seed=1)[0]
-    assert comment.source == "phrase bank"
+    assert comment.source == "whole comment"
 
 
 def test_a_writer_of_other_pairs_may_say_anything(tmp_path):
-    assert new_threes("Zzz zzz zzz", ElementList.parse("Tree", "en"), load_threes(tmp_path)) == 0
+    assert new_sequences("Zzz zzz zzz", ElementList.parse("Tree", "en"), load_sequences(tmp_path)) == 0
 
 
 @pytest.mark.parametrize("model", ["t5", "gpt2"])
 def test_the_end_is_among_the_next_tokens(model):
     """CTranslate2 leaves it out of alternatives, and a second emoji followed every emoji in the middle."""
     writer = CommentWriter(model)
-    source = writer._source(ElementList.parse("분노, 재킷", "ko"))
-    text = "재킷:속에 쌓아 두면 병나요, 다 털어 내세요. 🙏 바람이 차니 재킷 잘 여미고 다니세요."
-    [options] = writer.decoder.next_tokens(source, [writer.decoder.tokens(text)], 8)
-    assert options[0][0][-1] == writer.decoder.eos
+    ended = 0
+    for pair in corpus.build(20, seed=8):
+        elements = ElementList.parse(pair.elements, "ko")
+        told = writer.decoder.tokens(render_target(elements, pair.comment))
+        [options] = writer.decoder.next_tokens(writer._source(elements), [told], 8)
+        ended += options[0][0][-1] == writer.decoder.eos
+    assert ended >= 18
 
 
 def test_what_was_taught_stands_beside_each_embedded_writer():
     for folder in POCKET.values():
-        assert (folder / "threes.bin").is_file() and json.loads((folder / "writer.json").read_text("utf-8"))
+        assert (folder / "sequences.bin").is_file() and json.loads((folder / "writer.json").read_text("utf-8"))
         assert sum(file.stat().st_size for file in Path(folder).iterdir()) <= 12_000_000

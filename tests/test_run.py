@@ -70,7 +70,7 @@ def test_language_style_and_writer(capsys, options, lang, style):
     (row,) = run_main(capsys, ASTRONAUT, *options, "--json").rows
     elements = ElementList.from_ids([e["id"] for e in row["elements"]], lang)
     assert row["input"] == render_input(elements) and violations(row["comment"], elements, style) == []
-    assert row["comments"][0]["source"] in ("model", "phrase bank")
+    assert row["comments"][0]["source"] in ("model", "whole comment")
 
 
 def test_a_smiling_face_is_happy(capsys):

@@ -5,13 +5,15 @@ import json
 from pathlib import Path
 
 from configs.errors import UserError
+from detection.labels import KNOWN_IDS, THING_IDS
+from language.records import Element
 from language.render import PROBES, TEMPLATES, fingerprint
 
 POCKET = {name: Path(__file__).with_name(f"{name}_pocket") for name in ("t5", "gpt2")}
 BANK = "bank"  # the writer without a model
 WRITERS = (*POCKET, BANK)  # what ships
 CARD = "writer.json"
-KEYS = ("architecture", "template", "styles", "eos", "fingerprints")
+KEYS = ("architecture", "template", "styles", "sorts", "eos", "fingerprints")
 
 
 def fingerprints(tokenizer, template: str) -> dict[str, str]:
@@ -36,6 +38,14 @@ def check_fingerprints(stored: dict[str, str], now: dict[str, str], where: str |
             )
 
 
+def sort_of(element: Element) -> str:
+    """Of what sort an element is to a writer, which speaks only of sorts that it has learned: its kind, but "thing"
+    where no detector has a box for it, and "word" for what no class stands for."""
+    if element.id not in KNOWN_IDS:
+        return "word"
+    return "thing" if element.id in THING_IDS else element.kind
+
+
 def find_model(model: str) -> Path:
     """The folder of a writer.
 
@@ -54,7 +64,8 @@ def find_model(model: str) -> Path:
 
 
 def read_card(folder: Path) -> dict:
-    """`architecture`, `template`, `styles` by language, `eos` and `fingerprints` of a writer.
+    """`architecture`, `template`, `styles` by language, `sorts` of elements that it learned of, `eos` and
+    `fingerprints` of a writer.
 
     Raises:
         UserError: the card is damaged.

@@ -1,29 +1,24 @@
 """From pairs to the token ids that a writer learns from."""
 
-from collections import Counter
+from math import ceil
 from pathlib import Path
 
 from configs.errors import UserError
 from language.comment import corpus
 from language.comment.likelihood import IGNORED
-from language.comment.pairs import read_keys, read_pairs
+from language.comment.pairs import Split, fingerprint, read_keys, read_pairs
 from language.records import ElementList, Pair
 from language.render import end_after_source, render_source, render_target
 
 LEAST_PAIRS = 10
 
 
-def load_pairs(file: Path | None, exclude: Path | None, composed: dict[str, dict[str, int]], seed: int) -> list[Pair]:
-    """The pairs of a file without the keys in `exclude`; where no file is given, our own corpus: the pairs written one
-    by one and `composed[lang][style]` more.
+def load_pairs(file: Path, exclude: Path | None) -> list[Pair]:
+    """The pairs of a file without the keys in `exclude`.
 
     Raises:
         UserError: files are missing or hold mistakes, a key to exclude is unknown, or too few pairs are left.
     """
-    if not file:
-        counts = [(lang, style, count) for lang, styles in composed.items() for style, count in styles.items()]
-        ours = [pair for lang in composed for pair in corpus.written(lang)]
-        return ours + [pair for lang, style, count in counts for pair in corpus.build(count, seed, lang, style)]
     pairs = read_pairs(file)
     keys = read_keys(exclude) if exclude else []
     if unknown := [key for key in keys if key not in pairs]:
@@ -34,10 +29,14 @@ def load_pairs(file: Path | None, exclude: Path | None, composed: dict[str, dict
     return left
 
 
-def repeated(pairs: list[Pair], times: dict[str, int]) -> list[Pair]:
-    """Pairs with those of our written corpus `times[lang]` times over: they are few, and the best."""
-    weights = Counter({pair: times[lang] for lang in times for pair in corpus.written(lang)})
-    return [pair for pair in pairs for _ in range(max(1, weights[pair]))]
+def draw_split(drawn: dict[str, dict[str, int]], share: float, seed: int) -> Split:
+    """`drawn[lang][style]` pairs of our own corpus to learn from, and a share as many with lines that none has."""
+    counts = [(lang, style, count) for lang, styles in drawn.items() for style, count in styles.items()]
+    train = [pair for lang, style, count in counts for pair in corpus.build(count, seed, lang, style)]
+    held_out = [
+        pair for lang, style, count in counts for pair in corpus.build(ceil(count * share), seed, lang, style, True)
+    ]
+    return Split(train, held_out, fingerprint(held_out))
 
 
 def token_rows(pairs: list[Pair], tokenizer, architecture: str, template: str) -> list[tuple[list[int], list[int]]]:

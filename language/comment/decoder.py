@@ -76,16 +76,6 @@ class Decoder:
         found = [self._hypotheses(prefix, job.result())[0] for prefix, job in zip(prefixes, jobs, strict=True)]
         return [(prefix + new, score) for prefix, (new, score) in zip(prefixes, found, strict=True)]
 
-    def log_probability(self, source: list[str], prefix: list[str], tokens: list[str]) -> float:
-        """Mean log probability per token, `</s>` included, of tokens that somebody else wrote after a prefix."""
-        whole = [*prefix, *tokens]
-        if self.is_t5:
-            scored = self.engine.score_batch([source], [whole])[0]
-        else:
-            scored = self.engine.score_batch([[*source, *whole, self.eos]])[0]
-        own = scored.log_probs[-len(tokens) - 1 :]
-        return sum(own) / len(own)
-
     def _submit(self, source: list[str], prefixes: list[list[str]], length: int, **options) -> list:
         """Start writing on; one job a prefix, in two batches, one a thread."""
         options = {"beam_size": 1, "return_scores": True, "length_penalty": 0, "asynchronous": True, **options}

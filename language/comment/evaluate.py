@@ -155,7 +155,7 @@ def evaluate_writer(model: str, data: Path, keys: Path | None, out: Path) -> Pat
         "bytes": sum(file.stat().st_size for file in folder.iterdir() if file.name.endswith(suffix)),
         "decode": "writer",
         "ms_per_comment": round(ms, 1),
-        "phrase_bank_share": sum(c.source != "model" for c in written) / len(written),
+        "by_hand_share": sum(c.source != "model" for c in written) / len(written),
     }
     name = Path(model).name
     return _save(

@@ -1,8 +1,8 @@
 """What gives a small model's slips away on the page: words that do not go together, and words it cannot get away from.
 
-The trainer writes the sequences of three words that a writer was taught (`threes.bin`) beside its weights where it
-learns from our own corpus. Sentences that are well made hold few that the corpus holds nowhere; sentences mixed up at
-their seam hold many (docs/experiments.md).
+The trainer writes the sequences of four words that a writer was taught (`sequences.bin`) beside its weights where it
+learns from our own corpus. A sentence that is well made holds none that the corpus holds nowhere, whatever thing it
+speaks of; one mixed up at a seam does (docs/experiments.md).
 """
 
 import re
@@ -17,18 +17,17 @@ import numpy as np
 from language.records import ElementList, Pair, find_evidence
 from language.rules import EMOJI
 
-THREES = "threes.bin"
+SEQUENCES = "sequences.bin"
+LENGTH = 4  # words of a sequence
 WORD = re.compile(r"[\w']+|[.!?~…|]+")
 NAME, END = "_", "|"  # stand for the name of an element, and for where a sentence begins and ends
-MOST_NEW = 1  # sequences of three words in a good comment that the corpus does not hold
-TOO_NEW = 3  # of those: the sentences are mixed up
 ARTICLE = re.compile(r"(\ban?|(?:^|(?<=[.!~…] ))An?) ([A-Za-z]\w+)")  # "plan A is ready" has none
-VOWEL = re.compile(r"(?!uni|us[aeu]|uti|uku|eu|one\b|once)[aeiou]|hour|honest|heir", re.I)  # by sound
+VOWEL = re.compile(r"(?!uni|us[aeu]|uti|uku|eu|one\b|once)[aeiou]|hour|honest|hono|heir", re.I)  # by sound
 MOST_TIMES = 3  # that a comment says a word of more than three letters
 
 
-def threes(text: str, elements: ElementList) -> list[str]:
-    """A comment's sequences of three words in lower case, ends of sentences among them.
+def sequences(text: str, elements: ElementList) -> list[str]:
+    """A comment's sequences of `LENGTH` words in lower case, ends of sentences among them.
 
     The names of its elements are cut out: what is well said of one thing is well said of another, and particles stand
     alone.
@@ -41,33 +40,33 @@ def threes(text: str, elements: ElementList) -> list[str]:
             words.append(word)
         elif words[-1] != END:
             words.append(END)
-    return [" ".join(three) for three in zip(words, words[1:], words[2:], strict=False)]
+    return [" ".join(words[i : i + LENGTH]) for i in range(max(1, len(words) - LENGTH + 1))]
 
 
 def _codes(sequences: Iterable[str]) -> np.ndarray:
     """Their CRC-32, a 32-bit number each: one in ten thousand new ones is taken for one of our 400,000."""
-    return np.array([zlib.crc32(three.encode()) for three in sequences], np.uint32)
+    return np.array([zlib.crc32(words.encode()) for words in sequences], np.uint32)
 
 
-def save_threes(pairs: Iterable[Pair], folder: Path) -> None:
+def save_sequences(pairs: Iterable[Pair], folder: Path) -> None:
     """Write what the comments of pairs say, sorted."""
     found: set[str] = set()
     for pair in pairs:
-        found |= set(threes(pair.comment, ElementList.parse(pair.elements, pair.lang)))
-    np.unique(_codes(found)).astype("<u4").tofile(folder / THREES)
+        found |= set(sequences(pair.comment, ElementList.parse(pair.elements, pair.lang)))
+    np.unique(_codes(found)).astype("<u4").tofile(folder / SEQUENCES)
 
 
-def load_threes(folder: Path) -> np.ndarray:
+def load_sequences(folder: Path) -> np.ndarray:
     """What a writer was taught, sorted codes; empty where it learned from other pairs than ours."""
-    file = folder / THREES
+    file = folder / SEQUENCES
     return np.fromfile(file, "<u4") if file.is_file() else np.empty(0, np.uint32)
 
 
-def new_threes(text: str, elements: ElementList, known: np.ndarray) -> int:
-    """How many sequences of three words in a comment are not among the `known`; 0 where none are known."""
+def new_sequences(text: str, elements: ElementList, known: np.ndarray) -> int:
+    """How many sequences of words in a comment are not among the `known`; 0 where none are known."""
     if not known.size:
         return 0
-    codes = _codes(threes(text, elements))
+    codes = _codes(sequences(text, elements))
     places = np.minimum(np.searchsorted(known, codes), known.size - 1)
     return int((known[places] != codes).sum())
 

@@ -1,7 +1,7 @@
 """Frames: whole comments with a place for the name of a thing, shared by the things of a group.
 
 `corpus/groups.json` puts every thing into one group, says what can be said of all its members, and marks the groups of
-side things: where faces show a feeling, nobody speaks of the chair;
+side things: where faces show a feeling, nobody speaks of the chair. Frames of the group "anything" suit every name;
 `corpus/frames.<lang>.jsonl` holds {"group", "style", "mood", "text"} (CC BY 4.0). A text has one place for the name:
 
 - Korean: `{}`, or `{이/가}` with the particle that fits the name.
@@ -18,6 +18,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).with_name("corpus")
 PLACE = re.compile(r"\{(.*?)\}")
+ANYTHING = "anything"  # the group of frames for what no class stands for
 VERBS = {"is": "are", "was": "were", "has": "have"}
 
 

@@ -128,8 +128,13 @@ def split_pairs(pairs: list[Pair], share: float, seed: int, by: str = "group") -
         is_held = [set_of[p.elements, p.lang] in held for p in pairs]
     train = [p for p, out in zip(pairs, is_held, strict=True) if not out]
     held_out = [p for p, out in zip(pairs, is_held, strict=True) if out]
-    text = "\n".join(sorted(f"{p.elements}|{p.comment}" for p in held_out))
-    return Split(train, held_out, hashlib.sha256(text.encode()).hexdigest()[:12])
+    return Split(train, held_out, fingerprint(held_out))
+
+
+def fingerprint(pairs: list[Pair]) -> str:
+    """Twelve hex digits by which pairs, in whatever order, are known again."""
+    text = "\n".join(sorted(f"{p.elements}|{p.comment}" for p in pairs))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def leaks(train: list[Pair], test: list[Pair]) -> dict[str, float]:

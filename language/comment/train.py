@@ -4,10 +4,10 @@
     python -m language.comment.train --config configs/comment/t5_base.yaml pairs=pairs.csv run=runs/mine
     accelerate launch --multi_gpu --num_processes 2 -m language.comment.train --config …
 
-Pairs come from a file (`pairs=FILE`), or are our own: those written one by one and those composed from the phrase bank.
-Held out are whole element sets unless `split: random` asks for the original's way. The best checkpoint by held-out loss
-(`keep: last`: the last one) is exported for CTranslate2 (int8), which `python -m pipeline.run --writer DIR` writes
-with. A run that was interrupted goes on where it stopped.
+Pairs come from a file (`pairs=FILE`), or are drawn from our own corpus of whole comments. Of a file whole element sets
+are held out unless `split: random` asks for the original's way; of our corpus lines and frames. The best checkpoint by
+held-out loss (`keep: last`: the last one) is exported for CTranslate2 (int8), which
+`python -m pipeline.run --writer DIR` writes with. A run that was interrupted goes on where it stopped.
 """
 
 import json
@@ -20,13 +20,13 @@ from pydantic import Field
 from configs.errors import UserError, exit_with
 from configs.load import settings_command
 from language.comment import corpus
-from language.comment.card import fingerprints
-from language.comment.data import encode, load_pairs, repeated, token_rows
-from language.comment.fluency import save_threes
+from language.comment.card import fingerprints, sort_of
+from language.comment.data import draw_split, encode, load_pairs, token_rows
+from language.comment.fluency import save_sequences
 from language.comment.likelihood import nats
 from language.comment.models import export, load_tokenizer, new_model
 from language.comment.pairs import Split, leaks, split_pairs
-from language.records import Pair, write_jsonl
+from language.records import ElementList, Pair, write_jsonl
 from language.render import PLAN_ENDS
 from language.tokenizer import train_tokenizer
 from language.training import (
@@ -47,8 +47,7 @@ class WriterSettings(LearningSettings):
     # what it learns from
     pairs: Path | None = None  # a file of pairs; our own corpus where absent
     exclude: Path | None = None  # a list of keys in `pairs` that are never read: a test set
-    composed: dict[str, dict[str, int]] = {"ko": {"polite": 60000}}  # pairs to compose, by language and style
-    written_times: dict[str, int] = {}  # how often a pair written one by one is seen, by language
+    drawn: dict[str, dict[str, int]] = {"ko": {"polite": 60000}}  # pairs to draw from it, by language and style
     split: Literal["group", "random"] = "group"
     held_out_share: float = Field(0.01, gt=0, lt=1)
     max_tokens: int = Field(192, ge=16)
@@ -75,10 +74,7 @@ def train(settings: WriterSettings) -> Path:
     """Run one training; returns the folder of the best checkpoint in transformers' format."""
     from transformers import DataCollatorForSeq2Seq, Trainer, set_seed
 
-    pairs = load_pairs(settings.pairs, settings.exclude, settings.composed, settings.seed)
-    split = split_pairs(pairs, settings.held_out_share, settings.seed, settings.split)
-    if not split.held_out:
-        raise UserError(f"held_out_share {settings.held_out_share} of {len(pairs)} pairs holds none out")
+    split = _split(settings)
     arguments = training_arguments(
         settings,
         train_sampling_strategy="group_by_length" if settings.by_length else "random",
@@ -89,12 +85,11 @@ def train(settings: WriterSettings) -> Path:
     set_seed(settings.seed)
     model = new_model(settings, tokenizer)
     model.config.fingerprints = fingerprints(tokenizer.backend_tokenizer, settings.template)
-    seen = repeated(split.train, settings.written_times)
     coded = lambda some: encode(some, tokenizer, settings.architecture, settings.template, settings.max_tokens)
     trainer = Trainer(
         model=model,
         args=arguments,
-        train_dataset=coded(seen),
+        train_dataset=coded(split.train),
         eval_dataset=coded(split.held_out),
         # padding is masked in the labels (-100), and only as long as its batch needs
         data_collator=DataCollatorForSeq2Seq(tokenizer, model),
@@ -115,6 +110,16 @@ def train(settings: WriterSettings) -> Path:
     return best
 
 
+def _split(settings: WriterSettings) -> Split:
+    if not settings.pairs:
+        return draw_split(settings.drawn, settings.held_out_share, settings.seed)
+    pairs = load_pairs(settings.pairs, settings.exclude)
+    split = split_pairs(pairs, settings.held_out_share, settings.seed, settings.split)
+    if not split.held_out:
+        raise UserError(f"held_out_share {settings.held_out_share} of {len(pairs)} pairs holds none out")
+    return split
+
+
 def _finish(settings: WriterSettings, trainer, tokenizer, split: Split, figures: dict) -> None:
     """Write tokenizer, history and figures; export."""
     tokenizer.save_pretrained(str(settings.run / "best"))
@@ -127,10 +132,10 @@ def _finish(settings: WriterSettings, trainer, tokenizer, split: Split, figures:
     )
     if settings.export:
         card = {"architecture": settings.architecture, "template": settings.template}
-        card |= {"styles": _styles(split.train), "eos": tokenizer.eos_token}
+        card |= {"styles": _styles(split.train), "sorts": _sorts(split.train), "eos": tokenizer.eos_token}
         export(settings.run / "best", settings.export, card)
         if not settings.pairs:  # our corpus is large enough to know what goes together
-            save_threes(split.train, settings.export)
+            save_sequences(split.train, settings.export)
 
 
 def _tokenizer(settings: WriterSettings, pairs: list[Pair]):
@@ -168,6 +173,12 @@ def _styles(pairs: list[Pair]) -> dict[str, list[str]]:
     """language -> the styles it was taught in."""
     found = {(p.lang, p.style) for p in pairs}
     return {lang: [s for s in corpus.STYLES if (lang, s) in found] for lang in sorted({lang for lang, _ in found})}
+
+
+def _sorts(pairs: list[Pair]) -> list[str]:
+    """The sorts of elements that it was taught."""
+    lists = {(p.elements, p.lang) for p in pairs}
+    return sorted({sort_of(e) for elements, lang in lists for e in ElementList.parse(elements, lang)})
 
 
 def _optimizer(settings: WriterSettings, model):

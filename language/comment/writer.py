@@ -2,31 +2,32 @@
 
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from configs.errors import UserError
-from detection.labels import THING_IDS
 from language.comment import corpus
-from language.comment.card import BANK, check_fingerprints, find_model, fingerprints, read_card
+from language.comment.card import BANK, check_fingerprints, find_model, fingerprints, read_card, sort_of
 from language.comment.decoder import THREADS, Decoder
-from language.comment.fluency import MOST_NEW, TOO_NEW, load_threes, new_threes, stutters, wrong_article
-from language.comment.whole import choose
+from language.comment.fluency import load_sequences, new_sequences, stutters, wrong_article
+from language.comment.whole import belonging, choose, in_turn, thoughts, unfitting
 from language.memory import Memory, opening
 from language.records import Comment, Element, ElementList, find_evidence
 from language.render import end_after_source, render_input, render_plan, render_source
-from language.rules import EMOJI, is_tender, sentences, violations
+from language.rules import EMOJI, violations
 
 CANDIDATES = 8  # written in one batch, over all plans
+DRAWN = 3  # tokens that each comment begins with; what follows is the likeliest
 WIDTH = 32  # likeliest next tokens that a beginning is drawn from
-TEMPERATURE = 0.8  # of that draw
-LEEWAY = 0.15  # in mean log probability per token
+TEMPERATURE = 1.2  # of that draw
+LEEWAY = 0.4  # in mean log probability per token
 MOST_TOKENS = 96  # of a comment
 MOST_SOURCE = 64  # tokens of an element list: some 25 names
 OPEN_RULES = {"emoji", "names nothing", "length", "speech level"}  # a first sentence may still come to keep them
 LONGEST_NAME = 30  # characters of a name that still fits into a comment
-ROUNDS = 16  # of candidates, while too few of them keep the rules
+ROUNDS = 8  # of candidates, while too few of them keep the rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +79,8 @@ class CommentWriter:
         card = read_card(folder)
         self.styles = card["styles"]
         self._speak(lang, style)
-        self.architecture, self.template = card["architecture"], card["template"]
-        self.threes = load_threes(folder)
+        self.architecture, self.template, self.sorts = card["architecture"], card["template"], card["sorts"]
+        self.sequences = load_sequences(folder)
         self.decoder = Decoder(folder, self.architecture, card["eos"], threads)
         check_fingerprints(card["fingerprints"], fingerprints(self.decoder.tokenizer, self.template), folder)
 
@@ -105,7 +106,8 @@ class CommentWriter:
     ) -> list[Comment]:
         """`count` comments that begin differently, best first; the same seed gives the same comments.
 
-        Where the model writes too few that keep the rules, the phrase bank fills up (`Comment.source`).
+        Where the model has not learned what leads the list, or writes too few that keep the rules, comments written by
+        hand fill up (`Comment.source`).
 
         Args:
             elements: an `ElementList`, ids (`["panic", "Hat"]`) or names in any language (`"공포, 모자"`).
@@ -115,12 +117,9 @@ class CommentWriter:
             raise UserError(f"count must be at least 1, but got {count}")
         elements = self._fitting(self._as_list(elements))
         rng = random.Random(f"{seed} {render_input(elements)}")
-        chosen = self._whole(elements, count, rng, memory)
-        if len(chosen) < count and self.decoder:
-            taken = {opening(c.text) for c in chosen}
-            more = self._from_model(self._learned(elements), count - len(chosen), rng, memory)
-            chosen += [c for c in more if opening(c.text) not in taken]
-        chosen += self._from_bank(elements, count - len(chosen), rng, {opening(c.text) for c in chosen})
+        repeats = memory.repeats if memory else lambda text: 0
+        chosen = self._from_model(elements, count, rng, repeats) if self._has_learned(elements) else []
+        chosen += self._by_hand(elements, count - len(chosen), rng, repeats, {opening(c.text) for c in chosen})
         if memory:
             memory.add(chosen[0].text)
         return [replace(c, evidence=find_evidence(c.text, elements)) for c in chosen]
@@ -132,21 +131,25 @@ class CommentWriter:
             return ElementList.from_ids(elements, self.lang)
         return elements if elements.lang == self.lang else ElementList.from_ids((e.id for e in elements), self.lang)
 
-    def _whole(self, elements: ElementList, count: int, rng: random.Random, memory: Memory | None) -> list[Comment]:
-        """Comments written by hand: all of the bank's, others' where they have not learned what leads the list, or
-        nothing is there."""
-        lead = next((e for e in elements if e.kind != "emotion"), None)
-        learned = bool(len(elements)) if lead is None else lead.kind == "object" and lead.id not in THING_IDS
-        if learned and self.decoder:
-            return []
-        repeats = memory.repeats if memory else lambda text: 0
-        found = choose(elements, self.style, count, rng, repeats)
-        return [Comment(text, chance, source="whole comment") for text, chance in found]
+    def _has_learned(self, elements: ElementList) -> bool:
+        """Whether the model knows what leads a list; of just a photo a person speaks."""
+        lead = thoughts(elements)[0]
+        return bool(self.decoder and elements and (lead is None or sort_of(lead) in self.sorts))
 
-    @staticmethod
-    def _learned(elements: ElementList) -> ElementList:
-        """The feelings and things of a list, which is what the model knows."""
-        return ElementList(tuple(elements.of_kind("emotion", "object")), elements.lang)
+    def _by_hand(
+        self, elements: ElementList, count: int, rng: random.Random, repeats: Callable, taken: set[str]
+    ) -> list[Comment]:
+        """`count` comments written by hand, with beginnings that are not taken yet."""
+        found: list[Comment] = []
+        feelings = ElementList(tuple(elements.of_kind("emotion")), elements.lang)
+        for spoken_of in (elements, feelings, ElementList((), elements.lang)):  # a name itself may break a rule
+            for text, chance in choose(spoken_of, self.style, count + len(taken), rng, repeats):
+                if len(found) < count and opening(text) not in taken:
+                    found.append(Comment(text, chance, source="whole comment"))
+                    taken = taken | {opening(text)}
+            if len(found) == count:
+                break
+        return found
 
     def _fitting(self, elements: ElementList) -> ElementList:
         """The elements, less those that would make the input longer than what the model can read (or ever saw)."""
@@ -158,41 +161,58 @@ class CommentWriter:
                 left -= length
         return elements if len(kept) == len(elements) else ElementList(tuple(kept), elements.lang)
 
-    def _from_model(self, elements: ElementList, count: int, rng: random.Random, memory: Memory | None):
-        """Up to `count` comments that break no rule and begin differently, what was not said lately first."""
-        repeats = memory.repeats if memory else lambda text: 0
+    def _from_model(self, elements: ElementList, count: int, rng: random.Random, repeats: Callable) -> list[Comment]:
+        """Up to `count` comments that break no rule and begin differently, each about a thought of its own where the
+        list has as many."""
+        known = ElementList(tuple(e for e in elements if sort_of(e) in self.sorts), elements.lang)
+        leads = in_turn(known, rng)[:count]
+        found = [self._about(lead, known, -(-count // len(leads)), rng, repeats) for lead in leads]
         good: dict[str, Comment] = {}
-        plain = not elements.of_kind("emotion")
-        # without a feeling to join, a second sentence is mostly a remark of its own
-        worse = lambda c: (repeats(c.text), self._is_bold(c.text, elements), plain and sentences(c.text) > 1)
-        for _ in range(ROUNDS):
-            candidates = self._candidates(elements, rng, max(CANDIDATES, 3 * count))
-            for draft in self._ranked([d for d in candidates if not self._flaws(d, elements)], elements, rng):
-                text = self.decoder.text(draft.new)
-                good.setdefault(opening(text), Comment(text, round(draft.score, 4)))
-            if sum(not any(worse(c)[:2]) for c in good.values()) >= count:
-                break
-        return sorted(good.values(), key=worse)[:count]
+        for comments in zip_longest(*found):  # first choices first
+            for comment in filter(None, comments):
+                good.setdefault(opening(comment.text), comment)
+        return [*good.values()][:count]
 
-    def _candidates(self, elements: ElementList, rng: random.Random, count: int) -> list["Draft"]:
-        """For each plan of what to speak of, several beginnings drawn, the best quarter written to its end.
+    def _about(
+        self, lead: Element | None, elements: ElementList, count: int, rng: random.Random, repeats: Callable
+    ) -> list[Comment]:
+        """Comments about `lead`, or about the feelings, none that repeats what was said lately; at least `count` where the
+        model writes as many that keep the rules."""
+        good: dict[str, Comment] = {}
+        unfit = unfitting(elements, self.style)
+        for _ in range(ROUNDS):
+            candidates = self._candidates(elements, plans(lead, elements, self.style), rng, max(CANDIDATES, 3 * count))
+            for draft in rank([d for d in candidates if not self._flaws(d, elements)], rng):
+                if (text := self.decoder.text(draft.new)) not in unfit:
+                    good.setdefault(opening(text), Comment(text, round(draft.score, 4)))
+            if sum(not repeats(c.text) for c in good.values()) >= count:
+                break
+        return [c for c in good.values() if not repeats(c.text)]
+
+    def _candidates(
+        self, elements: ElementList, planned: list[list[Element]], rng: random.Random, count: int
+    ) -> list["Draft"]:
+        """For each plan of what to speak of, several beginnings drawn, the better half written to its end.
 
         CTranslate2's own sampler is seeded once per thread, so its draws depend on what was written before. Here the
-        first token of each sentence and of what follows the last is drawn with our seed, the others are the likeliest.
+        first tokens, and the first of each further sentence, are drawn with our seed, the others are the likeliest.
         Beginnings that break a rule or score badly are given up after their first sentence.
         """
         source = self._source(elements)
-        rendered = [render_plan(elements, plan, self.style, self.template) for plan in plans(elements, rng)]
+        rendered = [render_plan(elements, plan, self.style, self.template) for plan in planned]
         starts = [self.decoder.tokens(plan) for plan in dict.fromkeys(rendered)]
         drafts = [Draft(len(start), start) for start in starts]
-        drafts = self._written_on(source, self._drawn(source, drafts, WIDTH, -(-count // len(starts)), rng))
-        drafts = self._ranked([d for d in drafts if not self._spoiled(d, elements)], elements, rng)[: -(-count // 4)]
-        done: list[Draft] = []
+        drafts = self._drawn(source, drafts, WIDTH, -(-count // len(starts)), rng)
+        for _ in range(DRAWN - 1):
+            drafts = self._drawn(source, drafts, WIDTH, 1, rng)
+        drafts = self._written_on(source, drafts)
+        drafts = rank([d for d in drafts if not self._spoiled(d, elements)], rng)[: -(-count // 2)]
+        done = [d for d in drafts if self._ended(d, elements)]
+        drafts = [d for d in drafts if not self._ended(d, elements)]
         while drafts:
             drawn = self._drawn(source, drafts, WIDTH // 2, 1, rng)
-            done += [d for d in drawn if self._ended(d, elements)]
             grown = self._written_on(source, [d for d in drawn if not self._ended(d, elements)])
-            done += [d for d in grown if self._ended(d, elements)]
+            done += [d for d in (*drawn, *grown) if self._ended(d, elements)]
             drafts = [d for d in grown if not self._ended(d, elements) and len(d.new) < MOST_TOKENS]
         return done
 
@@ -213,16 +233,9 @@ class CommentWriter:
         slips = {
             "stutters": stutters(text),
             "article": wrong_article(text),
-            "mixed up": new_threes(text, elements, self.threes) >= TOO_NEW,
+            "mixed up": new_sequences(text, elements, self.sequences) > 0,
         }
         return {*violations(text, elements, self.style), *(name for name, hit in slips.items() if hit)}
-
-    def _is_bold(self, text: str, elements: ElementList) -> bool:
-        return new_threes(text, elements, self.threes) > MOST_NEW
-
-    def _ranked(self, drafts: list["Draft"], elements: ElementList, rng: random.Random) -> list["Draft"]:
-        """Drafts by sureness, bold ones last."""
-        return sorted(rank(drafts, rng), key=lambda d: self._is_bold(self.decoder.text(d.new), elements))
 
     def _written_on(self, source: list[str], drafts: list["Draft"]) -> list["Draft"]:
         """Each draft with its sentence written to the end."""
@@ -246,48 +259,19 @@ class CommentWriter:
             for tokens, score in draw(options, each, rng)
         ]
 
-    def _from_bank(self, elements: ElementList, count: int, rng: random.Random, taken: set[str]) -> list[Comment]:
-        """`count` comments from the phrase bank with beginnings that are not taken yet."""
-        if not count:
-            return []
-        from language.comment.corpus.compose import compose  # half a megabyte of phrases, seldom needed
-
-        found: dict[str, str] = {}
-        feelings = ElementList(tuple(elements.of_kind("emotion")), elements.lang)
-        # a name that itself breaks a rule is better not spoken of
-        for spoken_of, allowed in ((elements, set()), (feelings, {"names nothing"})):
-            for _ in range(50 * count):
-                text = compose(spoken_of, rng, self.style)
-                if opening(text) not in taken and set(violations(text, elements, self.style)) <= allowed:
-                    found.setdefault(opening(text), text)
-                if len(found) == count:
-                    break
-        return [Comment(text, self._likely(text, elements), source="phrase bank") for text in [*found.values()][:count]]
-
-    def _likely(self, text: str, elements: ElementList) -> float:
-        """Mean log probability per token of somebody else's comment; 0 where there is no model."""
-        if not self.decoder:
-            return 0.0
-        plan = self.decoder.tokens(render_plan(elements, [], self.style, self.template))
-        return round(self.decoder.log_probability(self._source(elements), plan, self.decoder.tokens(text)), 4)
-
     def _source(self, elements: ElementList) -> list[str]:
         end = [self.decoder.eos] if end_after_source(self.architecture, self.template) else []
         return self.decoder.tokens(render_source(elements, self.template)) + end
 
 
-def plans(elements: ElementList, rng: random.Random) -> list[list[Element]]:
-    """Up to four choices of which things a comment speaks of: one, or two where the mood is light.
-
-    The one most worth it has the best chance; what else comes is drawn.
-    """
-    things = elements.of_kind("object")[:4]
-    if not things:
+def plans(lead: Element | None, elements: ElementList, style: str) -> list[list[Element]]:
+    """What a comment about `lead`, or about the feelings, may speak of: it alone, and with what belongs to it."""
+    if not lead:
         return [[]]
-    if is_tender(elements):
-        return [[thing] for thing in things[:2]]
-    pairs = [[a, b] for a in things[:2] for b in things if a != b]
-    return [[things[0]], *rng.sample(pairs, min(3, len(pairs)))]
+    with_it = [
+        e for e in elements if e.kind != "emotion" and frozenset((lead.id, e.id)) in belonging(elements.lang, style)
+    ]
+    return [[lead], *([lead, e] for e in with_it[:2])]
 
 
 def draw(likely: list[tuple[list[str], float]], count: int, rng: random.Random) -> list[tuple[list[str], float]]:

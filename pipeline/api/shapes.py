@@ -103,7 +103,7 @@ class CommentOut(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_COMMENT]})
     text: str
     score: float = Field(description="mean log probability per token")
-    source: Literal["model", "whole comment", "phrase bank"]
+    source: Literal["model", "whole comment"]
     evidence: list[EvidenceOut]
 
 

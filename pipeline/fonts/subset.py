@@ -2,7 +2,7 @@
 
     python pipeline/fonts/subset.py NanumGothicBold.ttf
 
-Keeps Latin letters, every syllable of the label packs and the phrase bank, and as many of KS X 1001's other
+Keeps Latin letters, every syllable of the label packs and the corpus, and as many of KS X 1001's other
 syllables as fit under 500 KB. The Open Font License reserves the name Nanum, so the subset has another one.
 """
 
@@ -25,7 +25,7 @@ def wanted() -> str:
     pack = json.loads((root / "detection/label_packs/ko.json").read_text("utf-8"))
     sections = ("emotions", "objects", "things", "exact", "scenes", "moments")
     text = "".join([name for section in sections for name in pack[section].values()] + list(pack["aliases"]))
-    for file in ("things.ko.jsonl", "feelings.ko.json"):
+    for file in ("wholes.ko.jsonl", "frames.ko.jsonl"):
         text += (root / "language/comment/corpus" / file).read_text("utf-8")
     first = {*map(chr, range(32, 127)), *"·…~", *(c for c in text if "가" <= c <= "힣")}
     common = (bytes([high, low]).decode("euc-kr") for high in range(0xB0, 0xC9) for low in range(0xA1, 0xFF))

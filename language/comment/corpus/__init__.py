@@ -1,157 +1,46 @@
-"""What writers learn from: pairs written one by one, and pairs composed from the phrase bank.
+"""What writers learn from: whole comments, written for this project one by one (CC BY 4.0).
 
     python -m language.comment.corpus check
     python -m language.comment.corpus build --out pairs.jsonl --count 60000 --lang en --style casual
     python -m language.comment.corpus stats pairs.jsonl
 
-`wholes.<lang>.jsonl` holds whole comments for moments, scenes and frequent things (`language.comment.whole`),
-`frames.<lang>.jsonl` such with a place for a thing's name (`language.comment.frames`);
-`pairs.<lang>.jsonl` holds the written ones: {"elements": [ids], "comment", "style"}; `bank.py` describes the
-bank. All was written for this project (CC BY 4.0).
+`wholes.<lang>.jsonl` holds comments on moments, scenes, things, what belongs together, and feelings
+(`language.comment.whole`); `frames.<lang>.jsonl` such with a place for a thing's name (`language.comment.frames`);
+`lists.jsonl` what the product saw in training photos. `drawn.py` draws training pairs from them.
 """
 
-import json
 import random
 import re
 from collections import Counter
-from functools import lru_cache
 
-from detection.labels import EMOTION_IDS, OBJECT_IDS, PLAIN_IDS
-from language.comment.corpus.bank import FOLDER, LEAST, feelings, name_in, others, raw_others, raw_things, things
-from language.comment.corpus.compose import compose, mood_of
+from language.comment.corpus.drawn import pairs_about_lines, pairs_about_lists, sample_list
 from language.comment.whole import check_frames, check_wholes
-from language.records import ElementList, Pair
+from language.records import Pair
 from language.render import render_input
-from language.rules import EMOJI, rules, violations
+from language.rules import EMOJI
 
-__all__ = [
-    "build",
-    "check",
-    "compose",
-    "feelings",
-    "mood_of",
-    "sample_list",
-    "stats",
-    "things",
-    "written",
-]
+__all__ = ["LANGUAGES", "STYLES", "build", "check", "sample_list", "stats"]
 
 LANGUAGES, STYLES = ("ko", "en"), ("polite", "casual")
 
 
-@lru_cache
-def written(lang: str) -> tuple[Pair, ...]:
-    """The pairs of a language that were written one by one."""
-    rows = map(json.loads, (FOLDER / f"pairs.{lang}.jsonl").read_text("utf-8").splitlines())
-    listed = lambda ids: render_input(ElementList.from_ids(ids, lang))
-    return tuple(Pair(listed(row["elements"]), row["comment"], lang, row["style"]) for row in rows)
+def build(count: int, seed: int = 0, lang: str = "ko", style: str = "polite", held_out: bool = False) -> list[Pair]:
+    """`count` distinct pairs with whole comments that break no rule; deterministic by seed.
 
-
-def sample_list(rng: random.Random, lang: str = "ko") -> ElementList:
-    """A plausible element list: none to two feelings, none to six things.
-
-    Half of the things are drawn evenly, half as often as they stand in the written pairs; six in a hundred are
-    words that no class stands for.
+    Args:
+        held_out: of the lines that no training pair holds.
     """
-    emotions = [e for e in EMOTION_IDS if e != "neutral"]
-    moods = rng.sample(emotions, rng.choices([0, 1, 2, 3], [45, 46, 8, 1])[0])
-    count = rng.choices(range(7), [8, 32, 27, 16, 9, 5, 3] if moods else [2, 32, 30, 18, 10, 5, 3])[0]
-    strange = raw_others(lang)["words"], rules()["tender"]["words"][lang]
-    sources = rng.choices([_classes(), _common(), *strange], [47, 47, 5, 1], k=count)
-    return ElementList.from_ids([*moods, *(rng.choice(source) for source in sources)], lang)
-
-
-@lru_cache
-def _classes() -> list[str]:
-    return sorted(raw_things("ko"))
-
-
-@lru_cache
-def _common() -> list[str]:
-    """Things as often as people's photos hold them: every mention in the written pairs."""
-    elements = (ElementList.parse(p.elements, lang) for lang in LANGUAGES for p in written(lang))
-    return [e.id for listed in elements for e in listed.of_kind("object")]
-
-
-def build(count: int, seed: int = 0, lang: str = "ko", style: str = "polite") -> list[Pair]:
-    """`count` distinct composed pairs that break no rule; deterministic by seed."""
     rng, pairs = random.Random(seed), {}
+    sources = [about(rng, lang, style, held_out) for about in (pairs_about_lines, pairs_about_lists)]
     while len(pairs) < count:
-        elements = sample_list(rng, lang)
-        text = compose(elements, rng, style)
-        if not violations(text, elements, style):
-            pairs[render_input(elements), text] = Pair(render_input(elements), text, lang, style)
+        elements, text = next(rng.choice(sources))
+        pairs[render_input(elements), text] = Pair(render_input(elements), text, lang, style)
     return list(pairs.values())
 
 
 def check() -> list[str]:
-    """Problems of the corpus: classes without phrases, too few of a kind, phrases and pairs that break a rule."""
-    problems = []
-    for lang in LANGUAGES:
-        missing = {i for i in OBJECT_IDS if i not in PLAIN_IDS} - set(raw_things(lang))
-        problems += [f"{lang}: {label} has no phrases" for label in sorted(missing)]
-        for label, parts in raw_things(lang).items():
-            problems += _check_thing(label, parts, lang)
-        for style in STYLES:
-            problems += [*_check_feelings(lang, style), *_check_others(lang, style)]
-        problems += [*_check_written(lang), *check_wholes(lang), *check_frames(lang)]
-    return problems
-
-
-def _check_thing(label: str, parts: dict[str, list[str]], lang: str) -> list[str]:
-    if label in PLAIN_IDS:
-        return [f"{lang}: {label} makes no element, so it needs no phrases"]
-    problems = [
-        f"{lang}: {label} has {len(parts[part])} {part}, at least {least} needed"
-        for part, least in LEAST[lang].items()
-        if len(parts[part]) < least
-    ]
-    for part in parts:
-        mood, style = "sad" if part == "calm" else "happy", "casual" if part == "play" else "polite"
-        listed = ElementList.from_ids([mood, label], lang)
-        if part == "link":  # half a sentence
-            problems += [
-                f"{label} link: {p!r} does not name it" for p in parts[part] if listed.elements[1].name not in p
-            ]
-            continue
-        problems += [
-            f"{lang}: {label} {part}: {phrase!r} breaks {broken}"
-            for phrase in parts[part]
-            if (broken := violations(f"{phrase}. 🌿", listed, style))
-        ]
-    return problems
-
-
-def _check_feelings(lang: str, style: str) -> list[str]:
-    return [
-        f"{lang} {style}: {mood}: {phrase!r} breaks {broken}"
-        for mood in ("happy", "sad", "anger", "panic")
-        for phrase in feelings(lang, style)[mood]
-        if (broken := violations(f"{phrase}. 🌿", ElementList.from_ids([mood], lang), style))
-    ]
-
-
-def _check_others(lang: str, style: str) -> list[str]:
-    """Every general phrase with every word, in both moods."""
-    row, problems = others(lang, style), []
-    for part in ("says", "also", "calm"):
-        for phrase in row[part]:
-            for word in row["words"]:
-                listed = ElementList.from_ids(["sad" if part == "calm" else "happy", word], lang)
-                text = name_in(phrase, word)
-                if broken := violations(f"{text}. 🌿", listed, style):
-                    problems.append(f"{lang} {style}: {text!r} breaks {broken}")
-    return problems
-
-
-def _check_written(lang: str) -> list[str]:
-    texts = Counter(pair.comment for pair in written(lang))
-    problems = [f"{lang}: written {count} times: {text!r}" for text, count in texts.items() if count > 1]
-    return problems + [
-        f"{lang}: {pair.elements} -> {pair.comment!r} breaks {broken}"
-        for pair in written(lang)
-        if (broken := violations(pair.comment, ElementList.parse(pair.elements, lang), pair.style))
-    ]
+    """Problems of the corpus: lines and frames that break a rule, stand twice, or speak of what there is not."""
+    return [problem for lang in LANGUAGES for problem in (*check_wholes(lang), *check_frames(lang))]
 
 
 def stats(pairs: list[Pair]) -> dict:
