@@ -176,7 +176,7 @@ class CommentWriter:
     def _about(
         self, lead: Element | None, elements: ElementList, count: int, rng: random.Random, repeats: Callable
     ) -> list[Comment]:
-        """Comments about `lead`, or about the feelings, none that repeats what was said lately; at least `count` where the
+        """Comments about `lead`, or about the feelings, none that repeats what was said lately: `count` where the
         model writes as many that keep the rules."""
         good: dict[str, Comment] = {}
         unfit = unfitting(elements, self.style)
