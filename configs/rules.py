@@ -38,6 +38,7 @@ class Tender(Settings):
     emotions: list[str]
     things: list[str]
     bright: Pattern  # marks and emoji that a gentle comment never has
+    laughing: Pattern  # emoji that laugh: never where one of these feelings is among others either
     words: dict[str, list[str]]  # by language, in names of things that no class stands for
 
     @model_validator(mode="after")
@@ -66,10 +67,12 @@ class LanguageRules(Settings):
 
     length: Range  # characters
     describe: dict[Literal["polite", "casual", "tender"], str]  # the rules in words, for prompts
-    ending: dict[Style, Pattern]  # of the last sentence, without its marks and emoji
+    ending: dict[Style, Pattern]  # of every sentence, without its marks and emoji
     never_in: dict[Style, Pattern]  # what a style never holds
     forbidden: dict[str, Pattern]  # name of the rule -> what breaks it
     circumstances: list[Circumstance]  # each made up where no element tells of it
+    glued: Pattern  # behind the name of a thing that begins a second sentence: a remark that was only stuck on
+    honorific: Pattern  # behind the name of a thing: what is only said of people
     cheerful: Pattern  # never beside tender feelings alone
     gloomy: Pattern  # never beside happiness alone
     joking: Pattern  # never in tender comments

@@ -23,8 +23,8 @@ _BASE = "[\U0001f300-\U0001faff\u2600-\u27bf\u2b50\u2b55\u2934\u2935\u203c\u2049
 EMOJI = re.compile(
     f"[\U0001f1e6-\U0001f1ff]{{2}}|{_BASE}[\ufe0f\U0001f3fb-\U0001f3ff]*(?:\u200d{_BASE}[\ufe0f\U0001f3fb-\U0001f3ff]*)*"
 )
+MARKS = tuple(".!~…")  # that end a sentence
 BROKEN = re.compile("\ufffd|<|>|[\x00-\x1f]")
-MARKS = ".!~… "
 SPOKEN = ("moment", "object", "scene")  # kinds of which a comment must name one, where no face shows a feeling
 
 
@@ -87,7 +87,7 @@ def violations(text: str, elements: ElementList, style: str = "polite") -> list[
     lang, book = elements.lang, rules()
     own_rules = book["languages"][lang]
     search = lambda *keys: _pattern(lang, *keys).search(text)
-    plain = EMOJI.sub("", text).replace("\ufe0f", "").strip()
+    said = sentences(text)
     moods = {e.id for e in elements.of_kind("emotion")}
     within = lambda count, bounds: bounds[0] <= count <= bounds[1]
     gentle = is_tender(elements)
@@ -95,20 +95,21 @@ def violations(text: str, elements: ElementList, style: str = "polite") -> list[
     broken |= {
         "broken": BROKEN.search(text) or text != text.strip(),
         "length": not within(len(text), own_rules["length"]),
-        "sentences": not within(sentences(text), book["sentences"]),
-        "speech level": not _pattern(lang, "ending", style).search(plain.rstrip(MARKS))
-        or _pattern(lang, "never_in", style).search(plain),
+        "sentences": not within(len(said), book["sentences"]),
+        "speech level": not all(_pattern(lang, "ending", style).search(sentence) for sentence in said)
+        or search("never_in", style),
         "emoji": not within(len(EMOJI.findall(text)), book["emoji"]),
         "mood": (gentle and "happy" not in moods and search("cheerful")) or (moods == {"happy"} and search("gloomy")),
+        "laughs": moods & tender_emotions() and (search("joking") or re.search(book["tender"]["laughing"], text)),
         "not gentle": gentle and (search("joking") or search("looks") or re.search(book["tender"]["bright"], text)),
     }
     return [rule for rule, hit in {**broken, **_naming(text, elements)}.items() if hit]
 
 
-def sentences(text: str) -> int:
-    """How many sentences a comment has."""
+def sentences(text: str) -> list[str]:
+    """A comment's sentences, without emoji and marks."""
     plain = EMOJI.sub("", text).replace("\ufe0f", "")
-    return sum(bool(s.strip()) for s in re.split(r"[.!~…]+", plain))
+    return [sentence.strip() for sentence in re.split(r"[.!~…]+", plain) if sentence.strip()]
 
 
 def _naming(text: str, elements: ElementList) -> dict[str, bool]:
@@ -131,6 +132,11 @@ def _naming(text: str, elements: ElementList) -> dict[str, bool]:
         "names what is not there": any(not any(_same(word, name) for name in own) for word in strangers),
         "another language": elements.lang == "en" and bool(re.search("[가-힣]", beside)),
         "repeats itself": elements.lang == "ko" and len(named) > len(set(named)),
+        "glued on": any(
+            text[: span.start].rstrip()[-1:] in MARKS and _pattern(elements.lang, "glued").match(text, span.end)
+            for span in spans[1:]
+        ),
+        "honours a thing": any(_pattern(elements.lang, "honorific").match(text, span.end) for span in spans),
     }
 
 

@@ -41,6 +41,14 @@ def test_every_mistake_in_a_rule_file_is_reported_at_once(tmp_path):
         ("ko", "모자", "polite", "오늘 날씨가 좋네요! 😊", "names nothing"),
         ("ko", "슬픔, 모자", "polite", "모자 쓴 모습 정말 예쁘세요 🤍", "not gentle"),
         ("ko", "휠체어", "polite", "휠체어 질주라니 빵 터졌어요 😂", "not gentle"),
+        ("ko", "기쁨, 모자", "polite", "모자가 잘 어울린다. 저도 웃었어요 😊", "speech level"),  # of every sentence
+        ("ko", "기쁨, 모자", "polite", "그 모자에 어울리는 노래를 불러 줄게요 😊", "speech level"),
+        ("ko", "기쁨, 모자, 의자", "polite", "모자가 참 잘 어울려요. 의자도 편안해 보여요 😊", "glued on"),
+        ("ko", "기쁨, 모자", "polite", "웃는 얼굴이 좋아요. 거기에 모자라니 더 좋아요 😊", "seam"),
+        ("ko", "기쁨, 꽃", "polite", "꽃이 정말 예쁘시네요 😊", "honours a thing"),
+        ("ko", "슬픔, 기쁨, 모자", "polite", "모자 쓴 얼굴들이 다 보여서 웃겨요 💛", "laughs"),
+        ("en", "happy, sad, hat", "polite", "That hat has seen every kind of face 😂", "laughs"),
+        ("en", "happy, hat, chair", "polite", "That hat has the best view of a smile. And a chair, too 😊", "seam"),
         ("en", "happy, hat", "polite", "Is that a new hat? 😊", "question"),
         ("en", "happy, hat", "polite", "I wonder where that hat is from 😊", "question"),
         ("en", "happy, hat", "polite", "That hat and the guitar go together 😊", "names what is not there"),
@@ -62,6 +70,7 @@ def test_each_rule_speaks_up(lang, names, style, comment, rule):
     [
         ("ko", "기쁨, 모자", "casual", "그 모자 나 몰래 샀구나, 잘 샀다 😎"),
         ("ko", "", "casual", "이 공기 나도 마시고 싶다 ✨"),
+        ("ko", "기쁨, 모자", "polite", "모자가 잘 어울리시네요, 저도 웃었어요 😊"),  # said of who wears it
         ("ko", "기쁨, 의자", "polite", "웃는 얼굴 덕분에 저도 웃었어요 😊"),  # no side thing by force
         ("en", "happy, hat", "polite", "That hat was waiting for a smile like yours 😊"),
         ("en", "happy, car key, dog", "casual", "Two dogs, zero worries 🐶"),

@@ -11,17 +11,19 @@
 
 import random
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 
 from language.comment.corpus.drawn import pairs_about_lines, pairs_about_lists, sample_list
-from language.comment.whole import check_frames, check_wholes
+from language.comment.frames import frames
+from language.comment.whole import check_frames, check_wholes, wholes
 from language.records import Pair
 from language.render import render_input
-from language.rules import EMOJI
+from language.rules import EMOJI, sentences
 
 __all__ = ["LANGUAGES", "STYLES", "build", "check", "sample_list", "stats"]
 
 LANGUAGES, STYLES = ("ko", "en"), ("polite", "casual")
+SHORT = 12  # characters of a sentence that may stand in several lines
 
 
 def build(count: int, seed: int = 0, lang: str = "ko", style: str = "polite", held_out: bool = False) -> list[Pair]:
@@ -40,7 +42,20 @@ def build(count: int, seed: int = 0, lang: str = "ko", style: str = "polite", he
 
 def check() -> list[str]:
     """Problems of the corpus: lines and frames that break a rule, stand twice, or speak of what there is not."""
-    return [problem for lang in LANGUAGES for problem in (*check_wholes(lang), *check_frames(lang))]
+    checks = (check_wholes, check_frames, said_twice)
+    return [problem for lang in LANGUAGES for check_it in checks for problem in check_it(lang)]
+
+
+def said_twice(lang: str) -> list[str]:
+    """Sentences of more than a few words that stand in more than one line or frame of a language."""
+    lines: dict[str, set[str]] = defaultdict(set)
+    for style in STYLES:
+        for rows in (*wholes(lang, style).values(), *frames(lang, style).values()):
+            for text in (row["text"] for row in rows):
+                for sentence in sentences(text):
+                    lines[sentence].add(text)
+    often = [sentence for sentence, texts in lines.items() if len(sentence) > SHORT and len(texts) > 1]
+    return [f"{lang}: {sentence!r} stands in {len(lines[sentence])} lines" for sentence in often]
 
 
 def stats(pairs: list[Pair]) -> dict:
