@@ -13,6 +13,7 @@ from PIL import Image
 from detection.photos import PhotoError, open_photo, upright
 from detection.records import Detection
 from language.records import Comment, Element, ElementList
+from language.voice import Voice
 from pipeline.elements import to_elements
 from pipeline.records import Failure, Result
 
@@ -45,7 +46,7 @@ class PhotoCommenter:
         memory: str | os.PathLike | None = None,
         workers: int | None = None,
     ):
-        self.lang, self.style, self.device = lang, style, device
+        self.voice, self.device = Voice(lang, style), device
         self.names = {"writer": writer, "objects": objects, "emotion": emotion}
         self.memory_file, self.workers = memory, workers
 
@@ -55,7 +56,7 @@ class PhotoCommenter:
         from language.comment import CommentWriter
 
         threads = {"threads": self.workers} if self.workers else {}
-        return CommentWriter(self.names["writer"], self.lang, self.style, **threads)
+        return CommentWriter(self.names["writer"], self.voice.lang, self.voice.style, **threads)
 
     @cached_property
     def objects(self):
@@ -86,12 +87,10 @@ class PhotoCommenter:
         return Memory(Path(self.memory_file)) if self.memory_file else None
 
     def load(self) -> "PhotoCommenter":
-        """Load everything now: ONNX models at the same time, `.pt` ones in turn."""
+        """Load everything now, side by side."""
         from concurrent.futures import ThreadPoolExecutor
 
-        # the writer hides torch while it loads, so nothing that needs torch may load beside it
-        light = all(self.names[n] == "pocket" or self.names[n].endswith(".onnx") for n in ("objects", "emotion"))
-        with ThreadPoolExecutor(3 if light else 1) as pool:
+        with ThreadPoolExecutor(3) as pool:
             for job in [pool.submit(getattr, self, name) for name in ("writer", "objects", "emotion", "scenes")]:
                 job.result()
         _ = self.memory
@@ -133,7 +132,7 @@ class PhotoCommenter:
         photo.clock.resume()
         image, size = photo.image, photo.size
         seen = self.detect(image, photo.clock)
-        elements = to_elements(seen, image.size, self.lang)
+        elements = to_elements(seen, image.size, self.voice.lang)
         photo.elements = _scaled(elements, size[0] / image.width, size[1] / image.height, size)
         photo.clock.lap("elements")
         # photos that show the same things need not get the same words
@@ -147,7 +146,8 @@ class PhotoCommenter:
         if photo.error:
             return Result(photo.name, timings_ms=photo.clock.total(), error=photo.error)
         photo.clock.resume()
-        comments: list[Comment] = self.writer.write(photo.elements, count, (seed << 32) + photo.seed, self.memory)
+        own_seed = (seed << 32) + photo.seed
+        comments: list[Comment] = self.writer.write(photo.elements, count, own_seed, self.memory, self.voice)
         photo.clock.lap("write")
         return Result(photo.name, *photo.size, photo.elements, tuple(comments), photo.clock.total(), photo=photo.image)
 

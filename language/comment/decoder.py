@@ -2,7 +2,9 @@
 
 import sys
 from collections import defaultdict
-from contextlib import contextmanager
+from functools import cache
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 from configs.errors import UserError
@@ -24,11 +26,9 @@ class Decoder:
     """
 
     def __init__(self, folder: Path, architecture: str, eos: str, threads: int = THREADS):
-        with hidden_modules("torch", "transformers"):
-            import ctranslate2
         from tokenizers import Tokenizer
 
-        engine = {"t5": ctranslate2.Translator, "gpt2": ctranslate2.Generator}[architecture]
+        engine = {"t5": compiled().Translator, "gpt2": compiled().Generator}[architecture]
         try:
             self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             # a batch on each thread: two threads on one small matrix cost ten times what they bring
@@ -94,17 +94,20 @@ class Decoder:
         return list(zip(new, result.scores, strict=True))
 
 
-@contextmanager
-def hidden_modules(*names: str):
-    """Make imports of `names` fail inside the block.
+@cache
+def compiled():
+    """CTranslate2's compiled module, which has its engines.
 
-    `import ctranslate2` imports torch where it is installed, for its converters alone: two seconds that a run-time
-    start cannot afford.
+    `import ctranslate2` imports torch and transformers where they are installed, for its converters alone: two seconds
+    that a run-time start cannot afford. On Windows only the package knows where its libraries lie.
     """
-    hidden = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
+    if sys.platform == "win32" or "ctranslate2" in sys.modules:
+        import ctranslate2
+
+        return ctranslate2
+    folder = Path(find_spec("ctranslate2").origin).parent
+    file = PathFinder.find_spec("_ext", [str(folder)]).origin
+    spec = spec_from_file_location("ctranslate2._ext", file)  # the name under which the package would import it
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

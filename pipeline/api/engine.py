@@ -13,6 +13,7 @@ from language.comment.card import WRITERS
 from language.memory import Memory
 from language.records import ElementList
 from language.rules import tender_elements
+from language.voice import Voice
 from pipeline.api.bodies import ApiError
 from pipeline.api.shapes import Wish
 from pipeline.commenter import Clock, PhotoCommenter
@@ -45,7 +46,7 @@ class Engine:
 
     def options(self) -> dict:
         """What a caller may choose, and what is chosen where they do not."""
-        default = {"lang": self.first.lang, "style": self.first.style, "writer": self.default}
+        default = {"lang": self.first.voice.lang, "style": self.first.voice.style, "writer": self.default}
         return {"writers": list(self.models), "langs": ["ko", "en"], "styles": ["polite", "casual"], "default": default}
 
     def photo(self, data: bytes, name: str, wish: Wish) -> dict:
@@ -64,21 +65,22 @@ class Engine:
     def listed(self, elements: ElementList, wish: Wish) -> dict:
         """Comments for elements that are told."""
         commenter, clock = self._commenter(wish), Clock()
-        comments = commenter.writer.write(elements, wish.count, wish.seed, commenter.memory)
+        comments = commenter.writer.write(elements, wish.count, wish.seed, commenter.memory, commenter.voice)
         clock.lap("write")
         answer = _answer(Result("", 0, 0, elements, tuple(comments), clock.total()))
         return {**answer, "image": None, "width": None, "height": None}
 
     def lang(self, wish: Wish) -> str:
         """The language of what is written."""
-        return wish.lang or self.first.lang
+        return wish.lang or self.first.voice.lang
 
     def _commenter(self, wish: Wish) -> PhotoCommenter:
         """The one that writes as wished, over the same models, with what it should not say again in mind."""
         commenter, name = copy(self.first), wish.writer or self.default
-        commenter.lang, commenter.style = self.lang(wish), wish.style or self.first.style
+        commenter.voice = Voice(self.lang(wish), wish.style or self.first.voice.style)
+        commenter.writer = self._writer(name)
         try:
-            commenter.writer = self._writer(name).speaking(commenter.lang, commenter.style)
+            commenter.writer.check(commenter.voice)
         except UserError as error:
             raise ApiError(422, "no_such_writer", str(error)) from None
         commenter.memory = Memory()
