@@ -122,7 +122,7 @@ def test_the_end_is_among_the_next_tokens(model):
     for pair in corpus.build(20, seed=8):
         elements = ElementList.parse(pair.elements, "ko")
         told = writer.decoder.tokens(render_target(elements, pair.comment))
-        [options] = writer.decoder.next_tokens(writer._source(elements), [told], 8)
+        [options] = writer.decoder.next_tokens(writer.source_tokens(elements), [told], 8)
         ended += options[0][0][-1] == writer.decoder.eos
     assert ended >= 18
 

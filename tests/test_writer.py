@@ -11,7 +11,7 @@ import pytest
 from configs.errors import UserError
 from detection.labels import KNOWN_IDS
 from language import render
-from language.comment import CommentWriter, corpus
+from language.comment import CommentWriter, corpus, rates
 from language.comment.card import POCKET
 from language.comment.propose import Draft
 from language.comment.writer import plans
@@ -319,3 +319,11 @@ def test_where_faces_feel_the_bank_does_not_speak_of_the_chair():
         for feeling in ("happy", "sad", "anger", "panic"):
             texts = [c.text for c in CommentWriter("bank").write([feeling, "Chair", "Table"], count=3, seed=seed)]
             assert not any("의자" in t or "테이블" in t for t in texts), texts
+
+
+def test_rates_tell_what_the_filter_refuses_and_how_much_is_quoted(capsys):
+    assert rates.main(["t5", "bank", "--count", "12", "--seed", "3"]) == 0
+    t5, bank = map(json.loads, capsys.readouterr().out.splitlines())
+    assert t5["after"] == {} and t5["before"]["any"] > 0  # some first drafts are refused, no comment is
+    assert t5["quoted"] + t5["new"] + t5["by hand"] == pytest.approx(1, abs=0.01) and t5["quoted"] > 0
+    assert bank["by hand"] == 1 and bank["before"] == {}

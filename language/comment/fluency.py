@@ -23,6 +23,7 @@ WORD = re.compile(r"[\w']+|[.!?~…|]+")
 NAME, END = "_", "|"  # stand for the name of an element, and for where a sentence begins and ends
 ARTICLE = re.compile(r"(\ban?|(?:^|(?<=[.!~…] ))An?) ([A-Za-z]\w+)")  # "plan A is ready" has none
 VOWEL = re.compile(r"(?!uni|us[aeu]|uti|uku|eu|one\b|once)[aeiou]|hour|honest|hono|heir", re.I)  # by sound
+NOTHING_TAUGHT = np.empty(0, np.uint32)
 MOST_TIMES = 3  # that a comment says a word of more than three letters
 
 
@@ -59,7 +60,7 @@ def save_sequences(pairs: Iterable[Pair], folder: Path) -> None:
 def load_sequences(folder: Path) -> np.ndarray:
     """What a writer was taught, sorted codes; empty where it learned from other pairs than ours."""
     file = folder / SEQUENCES
-    return np.fromfile(file, "<u4") if file.is_file() else np.empty(0, np.uint32)
+    return np.fromfile(file, "<u4") if file.is_file() else NOTHING_TAUGHT
 
 
 def new_sequences(text: str, elements: ElementList, known: np.ndarray) -> int:

@@ -9,7 +9,7 @@ from configs.errors import UserError
 from language.comment import corpus
 from language.comment.card import BANK, check_fingerprints, find_model, fingerprints, read_card, sort_of
 from language.comment.decoder import THREADS, Decoder
-from language.comment.fluency import load_sequences
+from language.comment.fluency import NOTHING_TAUGHT, load_sequences
 from language.comment.judge import MENDABLE, Judge
 from language.comment.propose import propose, rank
 from language.comment.whole import belonging, choose, in_turn, thoughts
@@ -41,6 +41,7 @@ class CommentWriter:
 
     def __init__(self, model: str = "t5", lang: str = "ko", style: str = "polite", threads: int = THREADS):
         self.model, self.voice, self.decoder = model, Voice(lang, style), None
+        self.sequences = NOTHING_TAUGHT
         if model == BANK:
             self.styles = {known: list(corpus.STYLES) for known in corpus.LANGUAGES}
             self.check(self.voice)
@@ -138,7 +139,7 @@ class CommentWriter:
         model writes as many that keep the rules."""
         elements, style = judge.elements, judge.style
         planned = [render_plan(elements, plan, style, self.template) for plan in plans(lead, elements, style)]
-        source, most = self._source(elements), max(CANDIDATES, 3 * count)
+        source, most = self.source_tokens(elements), max(CANDIDATES, 3 * count)
         good: dict[str, Comment] = {}
         for _ in range(ROUNDS):
             drafts = propose(self.decoder, source, planned, most, rng, judge.flaws, MENDABLE)
@@ -149,7 +150,8 @@ class CommentWriter:
                 break
         return fresh
 
-    def _source(self, elements: ElementList) -> list[str]:
+    def source_tokens(self, elements: ElementList) -> list[str]:
+        """What the model reads of a list."""
         end = [self.decoder.eos] if end_after_source(self.architecture, self.template) else []
         return self.decoder.tokens(render_source(elements, self.template)) + end
 
