@@ -4,6 +4,7 @@ FROM python:3.12-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/daetgeul
 COPY README.md setup.py pyproject.toml /src/
+COPY common /src/common
 COPY configs /src/configs
 COPY detection /src/detection
 COPY language /src/language

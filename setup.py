@@ -17,7 +17,7 @@ setup(
     packages=find_packages(
         include=[
             f"{name}{more}"
-            for name in ("configs", "detection", "language", "datagen", "pipeline")
+            for name in ("common", "configs", "detection", "language", "datagen", "pipeline")
             for more in ("", ".*")
         ]
     ),
@@ -25,7 +25,7 @@ setup(
     package_data={
         "configs": ["*.yaml", "*/*.yaml", "*/*.csv", "*/*/*.yaml", "*/*/*.json"],
         "detection": ["*.json", "label_packs/*.json", *(f"*/{kind}" for kind in DATA)],
-        "language": ["*.json", "metrics/*/*.py", "comment/*.md", *(f"comment/*/{kind}" for kind in DATA)],
+        "language": ["rules/*.json", "metrics/*/*.py", "comment/*.md", *(f"comment/*/{kind}" for kind in DATA)],
         "pipeline": ["*.json", "fonts/*.ttf", "fonts/*.txt", "page/*"],
     },
     install_requires=[

@@ -11,7 +11,7 @@ from typing import TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from configs.errors import UserError
+from common.errors import UserError
 
 S = TypeVar("S", bound="Settings")
 

@@ -15,13 +15,13 @@ from typing import Literal
 
 from pydantic import BaseModel, PositiveInt, model_validator
 
-from configs.errors import exit_with
+from common.errors import exit_with
 from datagen.jobs import JobSettings, job_command
+from datagen.llm.journal import Item, Journal
+from datagen.llm.records import Request
+from datagen.llm.validate import parse
 from datagen.prompts import Example, Prompt, load_prompt, rules_version
 from datagen.tables import read_jsonl, read_lines, whole_file, write_dataset, write_jsonl, write_table
-from language.llm.journal import Item, Journal
-from language.llm.records import Request
-from language.llm.validate import parse
 from language.records import ElementList
 from language.render import render_input
 from language.rules import describe, is_tender, rules, violations

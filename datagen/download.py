@@ -24,12 +24,12 @@ from typing import Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
+from common.fetch import LONGEST_WAIT_S, FetchError, pause_s
 from configs.load import Settings, load_settings
 from datagen.fetch import Limits, check_picture, fetch_photo
 from datagen.jobs import count_argument
 from datagen.tables import read_jsonl, read_table, write_table
-from language.fetch import LONGEST_WAIT_S, FetchError, pause_s
 
 COLUMNS = ("split", "image_id", "file_name")
 

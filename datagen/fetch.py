@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from io import BytesIO
 
-from language.fetch import CHUNK, FetchError, check_sums, opened
+from common.fetch import CHUNK, FetchError, check_sums, opened
 
 
 @dataclass(frozen=True)

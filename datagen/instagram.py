@@ -11,14 +11,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from datagen.jobs import JobSettings, job_command
+from datagen.llm.journal import Item, Journal
+from datagen.llm.records import Request
+from datagen.llm.validate import parse
 from datagen.posts import SCHEMA, Post, problems, quality
 from datagen.prompts import Example, Prompt, load_prompt, rules_version
 from datagen.tables import read_table, whole_file, write_table
-from language.llm.journal import Item, Journal
-from language.llm.records import Request
-from language.llm.validate import parse
 
 CAPTIONS = ("cap1", "cap2", "cap3", "cap4", "cap5")
 COLUMNS = ("split", "image_id", "file_name", *CAPTIONS)

@@ -13,14 +13,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from configs.errors import UserError
+from common.errors import UserError
 from configs.load import load_settings
+from datagen.llm.journal import DiskFull, Item, Journal
+from datagen.llm.limits import PRICES, Price, estimate_tokens, price_of
+from datagen.llm.records import Request
+from datagen.llm.runner import DAY_S, Runner, Tally
+from datagen.llm.settings import ModelSettings
 from datagen.tables import write_jsonl
-from language.llm.journal import DiskFull, Item, Journal
-from language.llm.limits import PRICES, Price, estimate_tokens, price_of
-from language.llm.records import Request
-from language.llm.runner import DAY_S, Runner, Tally
-from language.llm.settings import ModelSettings
 
 SHOWN = 3  # prompts of a dry run
 
@@ -208,12 +208,12 @@ def _ask(job: Job, journal: Journal, price: Price, budget: float | None, provide
     if not states["open"]:
         return tally, None
     if provider is None:
-        from language.llm.providers import make_provider
+        from datagen.llm.providers import make_provider
 
         provider = make_provider(job.settings)
     with _progress(sum(states.values())) as report:
         if job.settings.batch_api:
-            from language.llm.batch import BatchRunner as Asker
+            from datagen.llm.batch import BatchRunner as Asker
         else:
             Asker = Runner
         runner = Asker(journal, provider, job, job.settings, price, budget, report)

@@ -18,14 +18,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, PositiveInt
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from datagen.jobs import JobSettings, job_command
+from datagen.llm.journal import Item, Journal
+from datagen.llm.records import Request
+from datagen.llm.validate import parse
 from datagen.prompts import Example, Prompt, load_prompt, object_of_texts, rules_version
 from datagen.tables import read_table, whole_file, write_table
 from detection.labels import SCRIPTS, SECTIONS, kind_of, languages, lint, load_pack
-from language.llm.journal import Item, Journal
-from language.llm.records import Request
-from language.llm.validate import parse
 
 NEVER_IN = re.compile(r"[,;:/()\[\]{}\"“”<>|\n]")  # a name stands in lists, and lists are cut at commas
 KINDS = {

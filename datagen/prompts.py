@@ -12,7 +12,7 @@ from string import Template
 
 from pydantic import PositiveInt
 
-from configs.errors import UserError
+from common.errors import UserError
 from configs.load import Settings, load_settings
 from language.rules import rules
 

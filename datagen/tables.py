@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from configs.errors import UserError
+from common.errors import UserError
 
 ENCODINGS = ("utf-8-sig", "cp949")  # in this order: cp949 reads almost any bytes
 

@@ -19,13 +19,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from configs.errors import exit_with
+from common.errors import exit_with
 from datagen.jobs import JobSettings, job_command
+from datagen.llm.journal import Item, Journal
+from datagen.llm.records import Request
+from datagen.llm.validate import parse
 from datagen.prompts import Example, Prompt, load_prompt, object_of_texts, rules_version
 from datagen.tables import whole_file, write_jsonl
-from language.llm.journal import Item, Journal
-from language.llm.records import Request
-from language.llm.validate import parse
 from language.visdial.dialogs import Dialog, conversation, guard, read_dialogs
 from language.visdial.photos import photos_by_id
 

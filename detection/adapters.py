@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from configs.errors import UserError
+from common.errors import UserError
 from detection.runner import Found
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 
 
 def export_onnx(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 
 PACKS = Path(__file__).with_name("label_packs")
 KINDS = ("emotion", "moment", "object", "scene")

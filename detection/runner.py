@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from configs.errors import UserError
+from common.errors import UserError
 from detection.boxes import iou_matrix, nms
 
 STRIDE = 32

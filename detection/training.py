@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from configs.errors import UserError
+from common.errors import UserError
 from configs.load import Settings
 
 # Ours where Ultralytics' own do not suit: photos are whole and scenes full already, and two cores are few.

@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from configs.errors import UserError
+from common.errors import UserError
 
 WEIGHTS_VARIABLE = "DAETGEUL_WEIGHTS"
 OFFICIAL = re.compile(r"yolov8[nsmlx]-oiv7")

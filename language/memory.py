@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from configs.errors import UserError
+from common.errors import UserError
 from language.rules import EMOJI
 
 OPENINGS, EMOJIS = 60, 6  # how far back each is remembered

@@ -10,7 +10,7 @@ from typing import Literal
 import yaml
 from pydantic import Field
 
-from configs.errors import UserError
+from common.errors import UserError
 from configs.load import Settings
 
 MAY_CHANGE = {"run", "epochs", "patience"}  # settings with which a run can go on

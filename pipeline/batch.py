@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import UserError, exit_with, gentle_stop
+from common.errors import UserError, exit_with, gentle_stop
 from pipeline.run import add_photo_options, commenter_of, photos_of, positive, speak_utf8
 
 ENGINES = ("local", "ray")

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from configs.errors import UserError
+from common.errors import UserError
 
 SIDE = 16  # of the hash: 256 bits
 # Photos are one picture when at most this many bits differ, and neither their shapes nor their mean colours differ by

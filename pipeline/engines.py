@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from configs.errors import UserError
+from common.errors import UserError
 from pipeline.commenter import Photo, PhotoCommenter
 from pipeline.duplicates import picture_hash
 from pipeline.records import Failure

@@ -16,7 +16,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from detection.labels import EMOTION_IDS, OBJECT_IDS
 from detection.photos import open_photo
 from language.records import Element, ElementList, Pair, write_jsonl

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import exit_with
+from common.errors import exit_with
 from configs.load import Settings, settings_command
 from detection.families import related
 from detection.photos import open_photo, training_photos

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from detection.labels import KNOWN_IDS, MOMENT_IDS, OBJECT_IDS, SCENE_IDS, kind_of
 from detection.records import Detection
 from pipeline.facts import Facts

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
 
-from configs.errors import UserError
+from common.errors import UserError
 from pipeline.engines import Decide, Outcome, Worker
 from pipeline.run import commenter_of
 

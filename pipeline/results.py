@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import UserError
+from common.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 
 
 def parser() -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ import tracemalloc
 from pathlib import Path
 from statistics import fmean, median, quantiles
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from pipeline.duplicates import ALBUM_BYTES
 from pipeline.results import Results
 from pipeline.run import positive, speak_utf8

@@ -12,7 +12,7 @@ import socket
 import sys
 from pathlib import Path
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from pipeline.run import add_model_options, positive, speak_utf8
 
 KEY = "DAETGEUL_API_KEY"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from configs.errors import UserError
+from common.errors import UserError
 from detection.photos import PhotoError, open_photo
 from language.records import Element, ElementList
 from pipeline.draw import annotate

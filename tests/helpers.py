@@ -35,7 +35,7 @@ def run_module(module: str, *args, cwd: Path = ROOT, env: dict | None = None) ->
 
 def run_main(capsys, *args) -> Run:
     """The main command in this process: quicker, same outcome."""
-    from configs.errors import exit_with
+    from common.errors import exit_with
     from pipeline.run import main
 
     try:
@@ -53,7 +53,7 @@ class Answers:
         self.answer, self.asked = answer, 0
 
     def complete(self, request):
-        from language.llm.records import Reply
+        from datagen.llm.records import Reply
 
         self.asked += 1
         answer = self.answer(request.messages[-1]["content"])

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import pipeline.batch as batch
-from configs.errors import UserError
+from common.errors import UserError
 from language.memory import opening
 from pipeline import PhotoCommenter
 from pipeline.duplicates import Album, picture_hash

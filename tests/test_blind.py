@@ -6,7 +6,7 @@ import json
 import pytest
 from PIL import Image
 
-from configs.errors import UserError
+from common.errors import UserError
 from language.comment import blind
 from language.records import Comment, Pair
 from tests.helpers import run_module

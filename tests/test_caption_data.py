@@ -5,7 +5,7 @@ import csv
 import pytest
 from PIL import Image
 
-from configs.errors import UserError
+from common.errors import UserError
 from language.caption import data
 from language.caption.data import Cleaning, PhotoRows, Row, Source, clean, gather, read_rows, split_rows
 from tests.caption_toys import COLOURS, caption_rows, colour_photos

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from configs.errors import UserError
+from common.errors import UserError
 from language.caption.likelihood import candidates
 from language.caption.scores import cider, distinct_shares, plain, rank, repeats, score
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from configs.errors import UserError
+from common.errors import UserError
 from configs.load import load_settings
 from language.caption.models import LAST_BLOCK, build, freeze, load_captioner
 from language.caption.photos import open_rgb

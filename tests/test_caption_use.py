@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from configs.errors import UserError
+from common.errors import UserError
 from language.caption import compare, demo, evaluate, write
 from language.caption.likelihood import BLANK, blank_photo, log_likelihoods, ranks, seen
 from language.caption.photos import UnreadablePhoto, find_photos, open_rgb

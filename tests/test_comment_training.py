@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from configs.errors import UserError
+from common.errors import UserError
 from configs.load import load_settings
 from language.comment import CommentWriter, corpus
 from language.comment.data import encode
@@ -265,7 +265,7 @@ def test_too_few_pairs_and_unknown_keys(tmp_path, pairs_file):
 
 def test_a_full_disk_is_one_line(tmp_path, pairs_file, monkeypatch, capsys):
     import language.comment.train as module
-    from configs.errors import exit_with
+    from common.errors import exit_with
 
     def full(*args):
         raise OSError(28, "No space left on device")

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from configs.load import load_settings
 from detection.emotion.train import EmotionSettings
 from detection.emotion.verify import SecondLookSettings

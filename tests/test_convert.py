@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs.errors import UserError
+from common.errors import UserError
 from detection.emotion.annotations import ANNOTATORS, Notes, label_table, read_annotations, read_label, read_text
 from detection.emotion.convert import main, picture_index
 from detection.labels import EMOTION_IDS

@@ -11,7 +11,7 @@ import sys
 import pytest
 import yaml
 
-from configs.errors import UserError
+from common.errors import UserError
 from configs.load import load_settings
 from datagen.comments import CommentJob, CommentSettings
 from datagen.download import DownloadSettings

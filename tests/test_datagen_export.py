@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from configs.errors import UserError
+from common.errors import UserError
 from configs.load import load_settings
 from datagen.export import Export, SftSettings
 from tests.conftest import ROOT

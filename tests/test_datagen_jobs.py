@@ -6,15 +6,15 @@ import re
 
 import pytest
 
-from configs.errors import UserError
+from common.errors import UserError
 from configs.load import load_settings
 from datagen.comments import CommentJob, CommentSettings
 from datagen.instagram import COLUMNS, InstagramJob, InstagramSettings, read_examples
 from datagen.jobs import plan, run_job
+from datagen.llm.journal import Journal
 from datagen.posts import Post, likeness, problems, quality, sentences
 from datagen.prompts import Prompt
 from language.comment.pairs import read_pairs
-from language.llm.journal import Journal
 from tests.conftest import ROOT
 from tests.helpers import Answers, run_module
 from tests.llm_server import comments

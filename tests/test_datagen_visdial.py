@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from configs.errors import UserError
+from common.errors import UserError
 from configs.load import load_settings
 from datagen import visdial
 from datagen.jobs import plan, run_job

@@ -5,7 +5,7 @@ import pytest
 from onnx import helper
 from PIL import Image
 
-from configs.errors import UserError
+from common.errors import UserError
 from detection.adapters import from_ultralytics
 from detection.boxes import iou_matrix, nms
 from detection.emotion import EmotionDetector

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from configs.errors import UserError
+from common.errors import UserError
 from configs.load import load_settings
 from detection.distillation import view
 from detection.emotion import POCKET_FEELINGS, classifier, dataset, verify

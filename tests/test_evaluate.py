@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs.errors import UserError
+from common.errors import UserError
 from detection.emotion.evaluate import Seen, load_coco, main, precision_by_class, summarise
 from detection.emotion.yolo_coco import DatasetWriter, FaceBox, Item
 from detection.labels import EMOTION_IDS

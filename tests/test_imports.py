@@ -9,14 +9,8 @@ import pytest
 
 from tests.conftest import PHOTOS, ROOT
 
-PACKAGES = ("configs", "detection", "language", "datagen", "pipeline")
-ALLOWED = {
-    "configs": {"configs", "detection.labels"},
-    "detection": {"configs", "detection"},
-    "language": {"configs", "language", "detection.labels", "detection.families"},
-    "datagen": {"configs", "datagen", "language", "detection.labels"},
-    "pipeline": {"configs", "detection", "language", "pipeline"},
-}
+FLOORS = ("common", "configs", "detection", "language", ("datagen", "pipeline"))  # each imports those before it
+PACKAGES = ("common", "configs", "detection", "language", "datagen", "pipeline")
 HEAVY = (
     "torch",
     "cv2",
@@ -42,14 +36,13 @@ def imports(file) -> set[str]:
     return {name for name in found if name.split(".")[0] in PACKAGES}
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_imports_point_one_way(package):
-    for file in (ROOT / package).rglob("*.py"):
-        for name in imports(file):
-            allowed = any(name == a or name.startswith(f"{a}.") for a in ALLOWED[package])
-            assert allowed or name in PACKAGES and any(a.startswith(name) for a in ALLOWED[package]), (
-                f"{file} imports {name}"
-            )
+@pytest.mark.parametrize("floor", range(len(FLOORS)))
+def test_imports_point_down(floor):
+    for package in [FLOORS[floor]] if isinstance(FLOORS[floor], str) else FLOORS[floor]:
+        allowed = {package, *FLOORS[:floor]}
+        for file in (ROOT / package).rglob("*.py"):
+            above = [name for name in imports(file) if name.split(".")[0] not in allowed]
+            assert not above, f"{file} imports {above}"
 
 
 def test_a_run_imports_nothing_heavy():

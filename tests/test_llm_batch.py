@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from configs.errors import UserError
-from language.llm.batch import BatchRunner
-from language.llm.journal import DiskFull, Journal
-from language.llm.limits import FREE, Price
-from language.llm.openai_ import _lines, answer_of
-from language.llm.records import BatchState, FatalError, RejectedError, Reply, RetryableError
-from language.llm.runner import Runner
+from common.errors import UserError
+from datagen.llm.batch import BatchRunner
+from datagen.llm.journal import DiskFull, Journal
+from datagen.llm.limits import FREE, Price
+from datagen.llm.openai_ import _lines, answer_of
+from datagen.llm.records import BatchState, FatalError, RejectedError, Reply, RetryableError
+from datagen.llm.runner import Runner
 from tests.conftest import ROOT
 from tests.helpers import run_module
 from tests.llm_server import KEY, serve

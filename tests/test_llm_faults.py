@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from language.llm.journal import Journal
+from datagen.llm.journal import Journal
 from tests.conftest import ROOT
 from tests.helpers import run_module
 from tests.llm_server import KEY, Server, serve

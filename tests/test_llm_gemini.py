@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from language.llm.gemini import GeminiProvider
-from language.llm.records import FatalError, RejectedError, Request, RetryableError
-from language.llm.settings import ModelSettings
+from datagen.llm.gemini import GeminiProvider
+from datagen.llm.records import FatalError, RejectedError, Request, RetryableError
+from datagen.llm.settings import ModelSettings
 
 KEY = "gemini-test-key"
 SCHEMA = {

@@ -5,13 +5,13 @@ import threading
 
 import pytest
 
-from configs.errors import UserError
+from common.errors import UserError
 from datagen.comments import Comments
 from datagen.jobs import run_job
-from language.llm.journal import Journal
-from language.llm.local import LocalProvider
-from language.llm.records import RejectedError, Request
-from language.llm.settings import ModelSettings
+from datagen.llm.journal import Journal
+from datagen.llm.local import LocalProvider
+from datagen.llm.records import RejectedError, Request
+from datagen.llm.settings import ModelSettings
 from tests.test_datagen_jobs import CONFIGS, comment_job, instagram_job, row, table
 
 TEMPLATE = (
@@ -163,7 +163,7 @@ def test_requests_that_cannot_be_asked_fail_alone(provider):
     ],
 )
 def test_models_that_cannot_be_used(folder, tmp_path, monkeypatch, model, fields, message):
-    monkeypatch.setattr("language.llm.local.best_device", lambda: "cpu")
+    monkeypatch.setattr("datagen.llm.local.best_device", lambda: "cpu")
     if model == "mute":
         save_model(tmp_path / "mute", "qwen2", None)
     with pytest.raises(UserError, match=message) as caught:

@@ -6,12 +6,12 @@ from collections import Counter
 
 import pytest
 
-from configs.errors import UserError
-from language.llm.journal import Ask, DiskFull, Item, Journal, Outcome
-from language.llm.limits import FREE, Bucket, Pace, Price, estimate_tokens, most_tokens
-from language.llm.records import FatalError, RejectedError, Reply, Request, RetryableError
-from language.llm.runner import Runner
-from language.llm.settings import ModelSettings
+from common.errors import UserError
+from datagen.llm.journal import Ask, DiskFull, Item, Journal, Outcome
+from datagen.llm.limits import FREE, Bucket, Pace, Price, estimate_tokens, most_tokens
+from datagen.llm.records import FatalError, RejectedError, Reply, Request, RetryableError
+from datagen.llm.runner import Runner
+from datagen.llm.settings import ModelSettings
 
 
 def request(text: str = "hello", **fields) -> Request:

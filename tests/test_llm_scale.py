@@ -15,7 +15,7 @@ from pathlib import Path
 from datagen.comments import CommentJob, CommentSettings
 from datagen.jobs import plan, run_job
 from configs.load import load_settings
-from language.llm.records import Reply
+from datagen.llm.records import Reply
 
 class Instant:
     def complete(self, request):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from configs.errors import UserError
+from common.errors import UserError
 from detection.labels import EMOTION_IDS, MOMENT_IDS, OBJECT_IDS, SCENE_IDS, kind_of
 from detection.records import Detection
 from pipeline import moments

@@ -8,7 +8,7 @@ import torch
 import yaml
 from PIL import Image
 
-from configs.errors import UserError
+from common.errors import UserError
 from configs.load import load_settings
 from detection.labels import OBJECT_IDS
 from detection.objects import ObjectDetector, thresholds

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from configs.errors import UserError
+from common.errors import UserError
 from language.comment import corpus
 from language.comment.pairs import element_set, leaks, read_keys, read_pairs, split_pairs
 from language.records import Pair, write_jsonl

@@ -5,10 +5,11 @@ import json
 import pytest
 import yaml
 
-from configs.errors import UserError
-from configs.rules import FILE, load_rules
+from common.errors import UserError
 from language.records import ElementList
-from language.rules import COMPILED, describe, is_tender, tender_elements, violations
+from language.rules import describe, is_tender, tender_elements, violations
+from language.rules.check import COMPILED
+from language.rules.schema import FILE, load_rules
 from tests.helpers import run_module
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from configs.errors import UserError
+from common.errors import UserError
 from pipeline.scale import main, page
 from tests.conftest import ROOT
 

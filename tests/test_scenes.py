@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs.errors import UserError
+from common.errors import UserError
 from configs.load import load_settings
 from detection.families import thing_of
 from detection.labels import KNOWN_IDS

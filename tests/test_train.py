@@ -9,7 +9,7 @@ import torch
 import yaml
 from PIL import Image
 
-from configs.errors import UserError
+from common.errors import UserError
 from detection.labels import EMOTION_IDS, OBJECT_IDS
 from detection.objects import pseudo_labels
 from detection.objects.pseudo_labels import Boxes, merge, read_mapping

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from language.visdial import answer as answering
 from language.visdial import rank as ranking
 from language.visdial.answer import Answerer, AnswerSettings, answer_batch

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from configs.errors import UserError
+from common.errors import UserError
 from language.visdial.answers import extract
 from language.visdial.dialogs import Round, is_answered, read_dense, read_dialogs
 from tests.visdial_files import dialog_file, write_rows

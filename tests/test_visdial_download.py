@@ -7,8 +7,8 @@ import zipfile
 
 import pytest
 
-from configs.errors import UserError
-from language.fetch import FetchError, fetch_file
+from common.errors import UserError
+from common.fetch import FetchError, fetch_file
 from language.visdial import download
 from language.visdial.download import SOURCES, Source, main
 from tests.helpers import run_module
@@ -165,7 +165,7 @@ def test_a_full_disk_is_not_tried_again(tmp_path, server, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("language.fetch.HTTPResponse.read1", full)
+    monkeypatch.setattr("common.fetch.HTTPResponse.read1", full)
     with pytest.raises(OSError, match="No space"):
         get(tmp_path, "val_dense")
     assert len(server.ranges) == 1

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from configs.errors import UserError
+from common.errors import UserError
 from language.visdial.evaluate import distribution, evaluate, main
 from language.visdial.predictions import Groundtruth, leak, read_predictions
 from tests.helpers import run_module

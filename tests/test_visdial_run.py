@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from configs.errors import UserError
+from common.errors import UserError
 from configs.load import load_settings
 from language.visdial import run as running
 from language.visdial.run import PipelineSettings, run, stages

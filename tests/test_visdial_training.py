@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from configs.errors import UserError
+from common.errors import UserError
 from configs.load import load_settings
 from language.visdial import train as training
 from language.visdial.data import IGNORED, Encoder, Example, Photographed, read_examples

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from configs.errors import UserError
+from common.errors import UserError
 from detection import weights
 from tests.conftest import ROOT
 

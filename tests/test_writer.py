@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from configs.errors import UserError
+from common.errors import UserError
 from detection.labels import KNOWN_IDS
 from language import render
 from language.comment import CommentWriter, corpus, rates

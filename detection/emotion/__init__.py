@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from configs.errors import UserError
+from common.errors import UserError
 from detection.boxes import nms
 from detection.labels import EMOTION_IDS, lookup
 from detection.model import load_model

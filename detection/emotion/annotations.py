@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import UserError
+from common.errors import UserError
 from detection.emotion.yolo_coco import FaceBox
 from detection.photos import SUFFIXES
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from detection.emotion.annotations import READERS, Annotation, Notes, label_table, read_annotations
 from detection.emotion.yolo_coco import DatasetWriter, FaceBox, Item
 from detection.labels import EMOTION_IDS

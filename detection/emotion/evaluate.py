@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from detection.boxes import iou_matrix
 from detection.coco_eval import average_precision
 from detection.emotion.calibration import expected_calibration_error, reliability

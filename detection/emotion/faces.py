@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import UserError
+from common.errors import UserError
 from detection.labels import EMOTION_IDS
 
 # Being startled covers surprise and fear; votes for other things are no vote for any of ours.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from configs.errors import UserError
+from common.errors import UserError
 from detection.labels import EMOTION_IDS
 from detection.runner import literal, logit, open_session
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from configs.load import Settings, settings_command
 from detection.labels import EMOTION_IDS
 from detection.photos import training_photos

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from configs.errors import exit_with
+from common.errors import exit_with
 from configs.load import Settings, settings_command
 from detection.boxes import areas, intersections, iou_matrix, nms
 from detection.emotion import POCKET, POCKET_FEELINGS, SAME_FACE_INSIDE, SAME_FACE_IOU

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from configs.errors import UserError
+from common.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from detection.boxes import iou_matrix
 from detection.coco_eval import average_precision
 from detection.labels import lookup

@@ -11,7 +11,7 @@ import random
 import tempfile
 from pathlib import Path
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from configs.load import Settings, settings_command
 from detection.objects.pseudo_labels import read_mapping
 from detection.objects.thresholds import choose, confirmations, write_thresholds

@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from configs.errors import UserError
+from common.errors import UserError
 from detection.boxes import iou_matrix
 from detection.labels import OBJECT_IDS
 from detection.photos import upright

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import model_validator
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from configs.load import Settings, settings_command
 from detection.photos import training_photos
 from detection.training import check_arguments, fit, open_run

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from configs.errors import UserError
+from common.errors import UserError
 from detection.families import thing_of
 from detection.labels import KNOWN_IDS, kind_of
 from detection.photos import upright

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import exit_with
+from common.errors import exit_with
 from detection.labels import KNOWN_IDS, MOMENT_IDS, SCENE_IDS, kind_of
 
 FILE = Path(__file__).with_name("annotations.jsonl")

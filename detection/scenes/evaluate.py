@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from detection.scenes import SceneDetector
 from detection.scenes.annotations import Annotation, read_annotations
 

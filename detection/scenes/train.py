@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from configs.load import Settings, settings_command
 from detection.photos import training_photos
 from detection.scenes import heads, targets

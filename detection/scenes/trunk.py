@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from configs.errors import UserError
+from common.errors import UserError
 from detection.photos import upright
 from detection.scenes import SIDE, as_input
 

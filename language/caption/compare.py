@@ -18,7 +18,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from language.caption.evaluate import run_rows
 from language.caption.photos import open_rgb
 from language.caption.scores import plain

@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from configs.errors import UserError
+from common.errors import UserError
 from configs.load import Settings
 from language.caption.likelihood import IGNORED
 from language.caption.photos import UnreadablePhoto, check_header, open_rgb

@@ -9,7 +9,7 @@ machine alone, unless --host says otherwise; programs ask it at `/caption` (grad
 import argparse
 import sys
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from language.caption.compare import run_names
 from language.caption.photos import upright
 from language.caption.write import captions, chosen_photos, load, longest

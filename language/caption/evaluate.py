@@ -18,7 +18,7 @@ from statistics import mean
 
 import yaml
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from language.caption.photos import UnreadablePhoto, open_rgb
 from language.caption.write import load, progress, write
 from language.comment.generate import load_decode

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.errors import UserError
+from common.devices import best_device
+from common.errors import UserError
 from language.caption.photos import UnreadablePhoto
-from language.devices import best_device
 
 
 def cached(encoder, look: Callable, photos: list[str], views: int, folder: Path, name: dict) -> Callable:

@@ -3,9 +3,9 @@
 from difflib import get_close_matches
 from pathlib import Path
 
-from configs.errors import UserError
+from common.devices import best_device
+from common.errors import UserError
 from language.comment.models import cannot_load
-from language.devices import best_device
 
 GPT2_DROPOUT = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
 LAST_BLOCK = ["decoder.transformer.h.-1", "decoder.transformer.ln_f", "decoder.lm_head"]

@@ -11,7 +11,7 @@ import re
 import string
 from collections import Counter
 
-from configs.errors import UserError
+from common.errors import UserError
 from language import metrics
 from language.metrics.intervals import with_interval
 

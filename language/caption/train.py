@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from configs.load import settings_command
 from language.caption import data
 from language.caption.data import Captions, Cleaning, PhotoRows, Source, Split

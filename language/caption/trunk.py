@@ -13,7 +13,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint, parse_model
 from ultralytics.utils.torch_utils import initialize_weights
 
-from configs.errors import UserError
+from common.errors import UserError
 
 
 class TrunkConfig(PreTrainedConfig):

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from language.caption.photos import SUFFIXES, UnreadablePhoto, find_photos, open_rgb
 from language.comment.generate import DecodeSettings, consensus, load_decode, tidy
 

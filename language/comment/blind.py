@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from language.comment import photo_reading
 from language.comment.pairs import read_pairs
 from language.comment.reading import SHEET, read_filled, verdicts, write_reading

@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from configs.errors import UserError
+from common.errors import UserError
 from detection.labels import KNOWN_IDS, THING_IDS
 from language.records import Element
 from language.render import PROBES, TEMPLATES, fingerprint

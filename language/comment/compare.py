@@ -11,7 +11,7 @@ import random
 import sys
 from pathlib import Path
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from configs.load import Settings, load_settings
 
 COLUMNS = {  # figure -> its name in tables

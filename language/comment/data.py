@@ -3,7 +3,7 @@
 from math import ceil
 from pathlib import Path
 
-from configs.errors import UserError
+from common.errors import UserError
 from language.comment import corpus
 from language.comment.likelihood import IGNORED
 from language.comment.pairs import Split, fingerprint, read_keys, read_pairs

@@ -7,7 +7,7 @@ from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
-from configs.errors import UserError
+from common.errors import UserError
 
 LEAST_PROBABILITY = 0.002  # of a next token
 THREADS = 2

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from language import metrics
 from language.comment import frames
 from language.comment.card import BANK, POCKET, WRITERS

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from configs.errors import UserError
+from common.errors import UserError
 from configs.load import Settings, load_settings
 
 PRESETS = Path(__file__).parents[2] / "configs/decode"

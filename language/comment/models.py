@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from configs.errors import UserError
+from common.errors import UserError
 from language.comment.card import CARD, check_fingerprints, fingerprints
 from language.tokenizer import for_training
 

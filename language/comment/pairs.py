@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import UserError
+from common.errors import UserError
 from language.records import ElementList, Pair
 
 COLUMNS = {"elements", "comment", "lang", "style"}

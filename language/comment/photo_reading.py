@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from configs.errors import UserError
+from common.errors import UserError
 from language.comment.reading import SHEET, read_filled, verdicts, write_reading
 
 COLUMNS = ("number", "elements", "A", "B", "better", "good_A", "good_B", "embarrassing_A", "embarrassing_B")

@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 
-from configs.errors import exit_with
+from common.errors import exit_with
 from language.comment import corpus
 from language.comment.frames import fill, frames, groups
 from language.comment.judge import Judge

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from math import comb
 from pathlib import Path
 
-from configs.errors import UserError
+from common.errors import UserError
 
 SHEET, KEY = "sheet.csv", "key.json"
 

@@ -17,7 +17,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from configs.load import settings_command
 from language.comment import corpus
 from language.comment.card import fingerprints, sort_of

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import zip_longest
 
-from configs.errors import UserError
+from common.errors import UserError
 from language.comment import corpus
 from language.comment.card import BANK, check_fingerprints, find_model, fingerprints, read_card, sort_of
 from language.comment.decoder import THREADS, Decoder

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from configs.load import Settings
 from language.training import write_json
 from language.visdial.answers import extract

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from configs.errors import UserError
+from common.errors import UserError
 from language.visdial.dialogs import Dialog, GoldLeak, Round, conversation, guard, read_dialogs
 from language.visdial.photos import photos_by_id
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from configs.errors import UserError
+from common.errors import UserError
 
 VERSION = "1.0"
 T = TypeVar("T")

@@ -19,8 +19,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import UserError, exit_with
-from language.fetch import FetchError, fetch_file
+from common.errors import UserError, exit_with
+from common.fetch import FetchError, fetch_file
 
 DROPBOX, COCO = "https://www.dropbox.com/s", "http://images.cocodataset.org/zips"
 GB = 1e9

@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from language.visdial.answers import extract
 from language.visdial.predictions import Groundtruth, Prediction, Truth, leak, read_predictions
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from configs.errors import UserError, exit_with
+from common.devices import QUANTIZED, best_device, loading_options
+from common.errors import UserError, exit_with
 from configs.load import Settings
-from language.devices import QUANTIZED, best_device, loading_options
 
 TOWERS = {"vision": "vision_tower", "language": "language_model"}  # switch -> part of the model
 KINDS = {"attention": "self_attn", "mlp": "mlp"}

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from configs.errors import UserError
+from common.errors import UserError
 
 NUMBERED = re.compile(r"(\d+)\.jpe?g$", re.IGNORECASE)  # COCO_train2014_000000000009.jpg, VisualDialog_val2018_….jpg
 

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import UserError
+from common.errors import UserError
 from language.visdial.answers import extract
 from language.visdial.dialogs import Dialog, GoldLeak, guard, is_answered, read_dialogs
 

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from configs.load import Settings
 from language.training import write_json
 from language.visdial.answer import add_batch_arguments, add_model_arguments, checked_settings, memory_line

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from configs.errors import UserError
+from common.errors import UserError
 from configs.load import Settings
 from language.visdial.data import Example
 

@@ -25,7 +25,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from configs.load import Settings, load_settings
 from language.training import write_json
 from language.visdial.train import DialogSettings

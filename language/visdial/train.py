@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from configs.errors import UserError, exit_with
+from common.errors import UserError, exit_with
 from configs.load import settings_command
 from language.training import (
     LearningSettings,
@@ -141,7 +141,7 @@ def _optimizer(settings: DialogSettings) -> str:
         return "adamw_torch"
     from transformers.utils import is_bitsandbytes_available
 
-    from language.devices import best_device
+    from common.devices import best_device
 
     if best_device() == "cuda" and is_bitsandbytes_available():
         return "adamw_8bit"

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from copy import copy
 from pathlib import Path
 
-from configs.errors import UserError
+from common.errors import UserError
 from language.comment.card import WRITERS
 from language.memory import Memory
 from language.records import ElementList

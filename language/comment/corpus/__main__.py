@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from configs.errors import exit_with
+from common.errors import exit_with
 from language.comment import corpus
 from language.comment.frames import frames
 from language.comment.pairs import read_pairs

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Generic, Protocol, TypeVar
 
-from configs.errors import UserError, gentle_stop
-from language.llm.journal import Ask, DiskFull, Journal, Outcome
-from language.llm.limits import Pace, Price
-from language.llm.providers import Provider
-from language.llm.records import FatalError, ModelError, RejectedError, Reply, Request, RetryableError
-from language.llm.settings import ModelSettings
+from common.errors import UserError, gentle_stop
+from datagen.llm.journal import Ask, DiskFull, Journal, Outcome
+from datagen.llm.limits import Pace, Price
+from datagen.llm.providers import Provider
+from datagen.llm.records import FatalError, ModelError, RejectedError, Reply, Request, RetryableError
+from datagen.llm.settings import ModelSettings
 
 DAY_S = 86400
 P = TypeVar("P")  # kind of provider

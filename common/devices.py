@@ -2,7 +2,7 @@
 
 import os
 
-from configs.errors import UserError
+from common.errors import UserError
 
 QUANTIZED = ("8bit", "4bit")  # placed on the GPU while they load
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from google import genai
 from google.genai import errors, types
 
-from language.llm.http import AGAIN, retry_after
-from language.llm.records import FatalError, ModelError, RejectedError, Reply, Request, RetryableError
-from language.llm.settings import ModelSettings
+from common.http import AGAIN, retry_after
+from datagen.llm.records import FatalError, ModelError, RejectedError, Reply, Request, RetryableError
+from datagen.llm.settings import ModelSettings
 
 LONG = "MAX_TOKENS"
 NO_SCHEMA = {"additionalProperties", "default"}  # what its response_schema does not know

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from configs.load import Settings
-from language.llm.records import Request
+from datagen.llm.records import Request
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Warmth = Annotated[float, Field(ge=0, le=2)]

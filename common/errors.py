@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-OURS = ("configs", "datagen", "detection", "language", "pipeline")
+OURS = ("common", "configs", "datagen", "detection", "language", "pipeline")
 
 
 class UserError(Exception):

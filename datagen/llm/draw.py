@@ -12,7 +12,7 @@ import torch
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from transformers import LogitsProcessor
 
-from language.llm.records import RejectedError, Request
+from datagen.llm.records import RejectedError, Request
 
 COMPACT = {"whitespace_flexible": False}  # spaces without end would be allowed, and never closed
 

@@ -1,19 +1,10 @@
-"""What a comment must and must not do, checked on text alone (no model, no morphological analyser).
+"""Whether a comment keeps the rules of `rules.json`: checked on text alone (no model, no morphological analyser)."""
 
-    python -m language.rules compile
-
-The rules stand in `configs/rules.yaml`; the command checks that file and writes `rules.json`, which this module reads,
-so that running needs neither YAML nor pydantic.
-"""
-
-import argparse
 import json
 import re
-import sys
 from functools import lru_cache
 from pathlib import Path
 
-from configs.errors import UserError, exit_with
 from detection.families import ancestors
 from detection.labels import KNOWN_IDS, OBJECT_IDS, PLAIN_IDS, load_pack
 from language.records import Element, ElementList, find_evidence, name_pattern
@@ -164,27 +155,3 @@ def _named(name: str, text: str, lang: str) -> bool:
 def _same(word: str, name: str) -> bool:
     """Whether a found word speaks of an element's name: part of it, or its plural."""
     return word in name or word.removesuffix("s") in name or word.removesuffix("es") in name
-
-
-def compile_rules() -> Path:
-    """Check `configs/rules.yaml` and write `rules.json`."""
-    from configs.rules import load_rules
-
-    part = COMPILED.with_suffix(".part")
-    part.write_text(json.dumps(load_rules().model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n", "utf-8")
-    return part.replace(COMPILED)
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m language.rules", description=__doc__.split("\n")[0])
-    parser.add_argument("command", choices=["compile"])
-    parser.parse_args(sys.argv[1:] if argv is None else argv)
-    try:
-        print(compile_rules())
-    except OSError as error:
-        raise UserError(f"cannot write {COMPILED}: {error.strerror}") from error
-    return 0
-
-
-if __name__ == "__main__":
-    exit_with(main)

@@ -3,9 +3,9 @@
 import os
 from typing import Protocol
 
-from configs.errors import UserError
-from language.llm.records import Reply, Request
-from language.llm.settings import ModelSettings
+from common.errors import UserError
+from datagen.llm.records import Reply, Request
+from datagen.llm.settings import ModelSettings
 
 
 class Provider(Protocol):
@@ -28,18 +28,18 @@ def make_provider(settings: ModelSettings) -> Provider:
     """
     try:
         if settings.provider == "replay":
-            from language.llm.replay import ReplayProvider
+            from datagen.llm.replay import ReplayProvider
 
             return ReplayProvider(settings.replay)
         if settings.provider == "local":
-            from language.llm.local import LocalProvider
+            from datagen.llm.local import LocalProvider
 
             return LocalProvider(settings)
         if settings.provider == "gemini":
-            from language.llm.gemini import GeminiProvider
+            from datagen.llm.gemini import GeminiProvider
 
             return GeminiProvider(settings, key_of(settings, "GEMINI_API_KEY"))
-        from language.llm.openai_ import OpenAIProvider
+        from datagen.llm.openai_ import OpenAIProvider
 
         return OpenAIProvider(settings, key_of(settings, "OPENAI_API_KEY"))
     except ImportError as error:

@@ -7,8 +7,8 @@ from pathlib import Path
 from pydantic import NonNegativeFloat, PositiveInt
 
 from configs.load import Settings, load_settings
-from language.llm.records import Reply, Request
-from language.llm.settings import ModelSettings
+from datagen.llm.records import Reply, Request
+from datagen.llm.settings import ModelSettings
 
 PRICES = Path(__file__).parents[2] / "configs/datagen/prices.yaml"
 LONGEST_WAIT_S = 60.0

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import IO, Protocol
 
-from configs.errors import UserError, gentle_stop
-from language.llm.batch_book import Batch, BatchBook, line_name
-from language.llm.journal import Ask, Outcome
-from language.llm.limits import Pace
-from language.llm.records import BatchState, ModelError, RejectedError, Reply, Request, RetryableError
-from language.llm.runner import Asking, Tally, judged, next_ask
+from common.errors import UserError, gentle_stop
+from datagen.llm.batch_book import Batch, BatchBook, line_name
+from datagen.llm.journal import Ask, Outcome
+from datagen.llm.limits import Pace
+from datagen.llm.records import BatchState, ModelError, RejectedError, Reply, Request, RetryableError
+from datagen.llm.runner import Asking, Tally, judged, next_ask
 
 MOST_BYTES = 150_000_000  # of a batch's file; OpenAI takes 200 MB
 AT_ONCE = 200  # answers in one commit

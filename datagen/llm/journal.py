@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from configs.errors import UserError
-from language.llm.records import Reply, Request
+from common.errors import UserError
+from datagen.llm.records import Reply, Request
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS requests (seq INTEGER PRIMARY KEY, hash TEXT UNIQUE, body TEXT, state TEXT DEFAULT 'open',

@@ -4,10 +4,10 @@ import json
 import time
 from dataclasses import dataclass
 
-from language.llm.journal import Ask, Journal
-from language.llm.records import Request
-from language.llm.runner import Judge, next_ask
-from language.llm.settings import ModelSettings
+from datagen.llm.journal import Ask, Journal
+from datagen.llm.records import Request
+from datagen.llm.runner import Judge, next_ask
+from datagen.llm.settings import ModelSettings
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from language.llm.http import retry_after
+from common.http import retry_after
 
 CHUNK = 1 << 16
 WORTH_RETRYING = (408, 416, 425, 429)  # 416: a part is no part of the server's file any more, and was thrown away

@@ -1,4 +1,4 @@
-"""The schema of `rules.yaml`: what a comment must and must not do, in every language and style."""
+"""The schema of `configs/rules.yaml`: what a comment must and must not do, in every language and style."""
 
 import re
 from pathlib import Path
@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, model_validator
 
+import configs
 from configs.load import Settings, load_settings
 from detection.labels import EMOTION_IDS, KNOWN_IDS, languages
 
-FILE = Path(__file__).with_name("rules.yaml")
+FILE = Path(configs.__file__).with_name("rules.yaml")
 STYLES = ("polite", "casual")
 Style = Literal["polite", "casual"]
 

@@ -7,11 +7,11 @@ from concurrent.futures import Future
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LogitsProcessorList
 
-from configs.errors import UserError
-from language.devices import QUANTIZED, best_device, loading_options
-from language.llm.draw import Draw, Grammars
-from language.llm.records import RejectedError, Reply, Request
-from language.llm.settings import ModelSettings
+from common.devices import QUANTIZED, best_device, loading_options
+from common.errors import UserError
+from datagen.llm.draw import Draw, Grammars
+from datagen.llm.records import RejectedError, Reply, Request
+from datagen.llm.settings import ModelSettings
 
 GATHER_S = 0.05  # how long a batch waits for the requests that are sent together with its first one
 

@@ -8,9 +8,9 @@ from typing import IO
 
 import openai
 
-from language.llm.http import AGAIN, retry_after
-from language.llm.records import BatchState, FatalError, ModelError, RejectedError, Reply, Request, RetryableError
-from language.llm.settings import ModelSettings
+from common.http import AGAIN, retry_after
+from datagen.llm.records import BatchState, FatalError, ModelError, RejectedError, Reply, Request, RetryableError
+from datagen.llm.settings import ModelSettings
 
 FATAL = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)
 # What strict structured output does not take; our own validation holds replies to these bounds.

@@ -4,8 +4,8 @@ import json
 import threading
 from pathlib import Path
 
-from configs.errors import UserError
-from language.llm.records import RejectedError, Reply, Request
+from common.errors import UserError
+from datagen.llm.records import RejectedError, Reply, Request
 
 
 class ReplayProvider:
