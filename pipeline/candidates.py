@@ -20,6 +20,7 @@ SAME_THING_IOU, SAME_THING_INSIDE = 0.45, 0.75  # boxes of one name this close a
 # More than a few are never counted right.
 COUNTED, MOST_COUNTED = 0.6, 4
 LONELY = 0.3  # least score of a thing that one network alone saw and the look at the whole picture does not know of
+LONELY_ANIMAL = 0.9  # of an animal: in 62 training photos with captions six were what the captions tell of
 BELIEVED = 0.15  # from which probability on that look stands behind a thing
 SURER = 1.6  # how much surer a general name must be to stand over a more exact one on its spot
 # From which probability on the main subject names a thing more exactly (a kind that no detector knows must be surer),
@@ -89,11 +90,15 @@ def _grouped(seen: list[Detection], subjects: list[Detection], size: tuple[int, 
     groups: dict[str, list[Detection]] = {}
     for d in _one_name_a_spot(seen, told):
         groups.setdefault(thing_of(d.label), []).append(d)
-    candidates = (_candidate(label, group, told.get(label, 0.0)) for label, group in groups.items())
-    found = {c.id: c for c in candidates if c.score >= LONELY or c.votes > 1 or c.told >= BELIEVED}
+    found = {label: _candidate(label, group, told.get(label, 0.0)) for label, group in groups.items()}
     for d in sorted(subjects, key=lambda d: -d.score):
         _join(found, d, size)
-    return list(found.values())
+    return [c for c in found.values() if c.score >= _lonely(c.id) or c.votes > 1 or c.told >= BELIEVED]
+
+
+def _lonely(label: str) -> float:
+    """Least score of a thing that nothing else speaks for."""
+    return LONELY_ANIMAL if "Animal" in ancestors(label) else LONELY
 
 
 def _one_name_a_spot(seen: list[Detection], told: dict[str, float]) -> list[Detection]:

@@ -24,6 +24,7 @@ SOURCE = Path(__file__).parents[1] / "configs" / "moments.yaml"
 COMPILED = Path(__file__).with_name("moments.json")
 KNOWN = (*MOMENT_IDS, *SCENE_IDS)
 NUMBERS = ("people", "faces", "smiles", "children", "large_people", "near_people", "face_share")
+PARTS = {"one_of": list, "hides": dict, "after": dict, "strained": list}  # of the file, beside the rules
 SURE = 0.7  # a condition that makes a moment alone
 LIKELY = 0.3
 CONDITION = re.compile(r"(?P<not>no )?(?P<how>with |many )?(?P<name>.+?)(?: (?P<least>\d+(?:\.\d+)?))?")
@@ -56,6 +57,12 @@ def said_after() -> dict[str, frozenset[str]]:
     """Family of things -> the moments and scenes that are said after its kinds."""
     after = json.loads(COMPILED.read_text("utf-8"))["after"]
     return {family: frozenset(labels) for family, labels in after.items()}
+
+
+@lru_cache
+def strained() -> frozenset[str]:
+    """Moments in which a face shows effort or play, not how somebody feels."""
+    return frozenset(json.loads(COMPILED.read_text("utf-8"))["strained"])
 
 
 def find_moments(facts: Facts) -> list[Detection]:
@@ -142,11 +149,10 @@ def lint(raw: dict[str, list]) -> tuple[dict, list[str]]:
     """What is compiled, and what is wrong with them: unknown names, a line that rests on one weak answer alone."""
     raw = dict(raw)
     parsed, problems = {}, [f"{moment}: has no rule" for moment in MOMENT_IDS if moment not in raw]
-    problems += [
-        f"{moment}: is no moment or scene" for moment in raw if moment not in {*KNOWN, "one_of", "hides", "after"}
-    ]
-    groups, hides, after = raw.pop("one_of", []), raw.pop("hides", {}), raw.pop("after", {})
+    problems += [f"{moment}: is no moment or scene" for moment in raw if moment not in {*KNOWN, *PARTS}]
+    groups, hides, after, tense = (raw.pop(part, kind()) for part, kind in PARTS.items())
     problems += [f"one_of: {name!r} is no moment or scene" for g in groups for name in g if name not in KNOWN]
+    problems += [f"strained: {name!r} is no moment" for name in tense if name not in MOMENT_IDS]
     problems += [f"hides: {name!r} is no scene" for g in hides.values() for name in g if name not in SCENE_IDS]
     problems += [f"after: {name!r} is no moment or scene" for g in after.values() for name in g if name not in KNOWN]
     for part, named in (("hides", hides), ("after", after)):
@@ -165,7 +171,7 @@ def lint(raw: dict[str, list]) -> tuple[dict, list[str]]:
             if len(for_it) < 2 and not sure:
                 problems.append(f"{moment}: {line!r} rests on one weak answer alone")
             parsed[moment].append(conditions)
-    return {"rules": parsed, "one_of": groups, "hides": hides, "after": after}, problems
+    return {"rules": parsed, "one_of": groups, "hides": hides, "after": after, "strained": tense}, problems
 
 
 def compile_rules() -> Path:

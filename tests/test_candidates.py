@@ -4,7 +4,15 @@ from detection.families import akin, ancestors, related, thing_of
 from detection.labels import EXACT_IDS, KNOWN_IDS, OBJECT_IDS, THING_IDS, kind_of
 from detection.records import Detection
 from detection.scenes import subjects
-from pipeline.candidates import COUNTED, LONE_NEW_THRESHOLD, LONE_THRESHOLD, LONELY, MOST_COUNTED, find_candidates
+from pipeline.candidates import (
+    COUNTED,
+    LONE_NEW_THRESHOLD,
+    LONE_THRESHOLD,
+    LONELY,
+    LONELY_ANIMAL,
+    MOST_COUNTED,
+    find_candidates,
+)
 from pipeline.facts import gather
 
 SIZE = (1000, 1000)
@@ -24,9 +32,11 @@ def found(*detections):
 
 
 def test_a_general_name_gives_way_to_an_exact_one_on_the_same_spot():
-    assert set(found(thing("Animal", 0.7), thing("Cat", 0.5))) == {"Cat"}
-    assert set(found(thing("Animal", 0.7, THERE), thing("Cat", 0.5))) == {"Animal", "Cat"}
-    assert set(found(thing("Animal", 0.9), thing("Cat", 0.4))) == {"Animal"}, "an exact name that is hardly believed"
+    assert set(found(thing("Animal", 0.7), thing("Cat", 0.5, votes=2))) == {"Cat"}
+    assert set(found(thing("Animal", 0.7, THERE, 2), thing("Cat", 0.5, votes=2))) == {"Animal", "Cat"}
+    assert set(found(thing("Animal", 0.9, votes=2), thing("Cat", 0.4, votes=2))) == {"Animal"}, (
+        "an exact name that is hardly believed"
+    )
 
 
 def test_mirror_images_of_one_thing_are_one():
@@ -38,7 +48,7 @@ def test_mirror_images_of_one_thing_are_one():
         ("Tower", "Skyscraper"),
         ("Skyscraper", "Office building"),
     ):
-        assert set(found(thing(one, 0.6), thing(other, 0.5))) == {one}, (one, other)
+        assert set(found(thing(one, 0.6, votes=2), thing(other, 0.5, votes=2))) == {one}, (one, other)
 
 
 def test_different_things_on_one_spot_both_stay():
@@ -75,8 +85,14 @@ def test_a_thing_needs_agreement_or_sureness():
     assert set(found(thing("Suitcase", LONELY - 0.01), whole("Suitcase", 0.3, sure=False))) == {"Suitcase"}
 
 
+def test_an_animal_needs_more_than_one_networks_word():
+    assert found(thing("Giraffe", LONELY_ANIMAL - 0.01)) == {}
+    assert set(found(thing("Giraffe", LONELY_ANIMAL))) == {"Giraffe"} == set(found(thing("Giraffe", 0.3, votes=2)))
+    assert set(found(thing("Giraffe", 0.3), whole("Giraffe", 0.2, sure=False))) == {"Giraffe"}
+
+
 def test_the_subject_adds_what_the_detectors_miss():
-    assert set(found(thing("Dog", 0.8), whole("Pizza", LONE_THRESHOLD))) == {"Dog", "Pizza"}
+    assert set(found(thing("Dog", 0.95), whole("Pizza", LONE_THRESHOLD))) == {"Dog", "Pizza"}
     assert found(whole("Pizza", LONE_THRESHOLD))["Pizza"].boxes == ()
     assert found(whole("Pizza", LONE_THRESHOLD - 0.01)) == {}
     assert found(whole("Volcano", LONE_THRESHOLD)) == {}, "what no detector knows must be surer"
