@@ -102,7 +102,7 @@ CASES = {
     "feeding_animals": "Person, Goat 0.5, ~feeding_animals 0.4",
     "with_pet": "Person+Dog 0.6",
     "dog_play": "2 Dog, ~dog_play 0.4",
-    "dog_run": "Dog 0.6, ~field 0.5, ~dog_run 0.4",
+    "dog_run": "Dog 0.6, ~field 0.5, ~dog_run 0.6",
     "dog_swim": "Dog 0.6, Swimming pool 0.5",
     "dog_fetch": "Dog 0.7, Ball 0.5, ~dog_fetch 0.15",
     "pet_nap": "Cat 0.7, Bed 0.5, ~pet_nap 0.2",
