@@ -72,6 +72,7 @@ class LanguageRules(Settings):
     never_in: dict[Style, Pattern]  # what a style never holds
     forbidden: dict[str, Pattern]  # name of the rule -> what breaks it
     circumstances: list[Circumstance]  # each made up where no element tells of it
+    feelings: dict[str, Pattern]  # feeling -> words that see it in a face; never where no face of the list shows it
     glued: Pattern  # behind the name of a thing that begins a second sentence: a remark that was only stuck on
     honorific: Pattern  # behind the name of a thing: what is only said of people
     cheerful: Pattern  # never beside tender feelings alone
