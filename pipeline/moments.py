@@ -54,7 +54,7 @@ def hidden_by() -> dict[str, frozenset[str]]:
 
 @lru_cache
 def said_after() -> dict[str, frozenset[str]]:
-    """Family of things -> the moments and scenes that are said after its kinds."""
+    """Family of things, or a moment -> the moments and scenes that are said after it or its kinds."""
     after = json.loads(COMPILED.read_text("utf-8"))["after"]
     return {family: frozenset(labels) for family, labels in after.items()}
 
@@ -155,8 +155,8 @@ def lint(raw: dict[str, list]) -> tuple[dict, list[str]]:
     problems += [f"strained: {name!r} is no moment" for name in tense if name not in MOMENT_IDS]
     problems += [f"hides: {name!r} is no scene" for g in hides.values() for name in g if name not in SCENE_IDS]
     problems += [f"after: {name!r} is no moment or scene" for g in after.values() for name in g if name not in KNOWN]
-    for part, named in (("hides", hides), ("after", after)):
-        problems += [f"{part}: {name!r} is no thing" for name in named if name not in OBJECT_IDS]
+    problems += [f"hides: {name!r} is no thing" for name in hides if name not in OBJECT_IDS]
+    problems += [f"after: {name!r} is no thing or moment" for name in after if name not in {*OBJECT_IDS, *MOMENT_IDS}]
     raw = {**raw, **{scene: ["itself"] for scene in SCENE_IDS if scene not in raw}}
     for moment, lines in raw.items():
         parsed[moment] = []

@@ -246,4 +246,4 @@ def test_lint_finds_unknown_names_among_what_is_hidden_or_said_after():
     raw = {moment: ["itself"] for moment in MOMENT_IDS} | {"hides": {"Building": ["moon"], "Spaceship": ["kitchen"]}}
     assert lint(raw)[1] == ["hides: 'moon' is no scene", "hides: 'Spaceship' is no thing"]
     raw = {moment: ["itself"] for moment in MOMENT_IDS} | {"after": {"Animal": ["moon"], "Spaceship": ["herd"]}}
-    assert lint(raw)[1] == ["after: 'moon' is no moment or scene", "after: 'Spaceship' is no thing"]
+    assert lint(raw)[1] == ["after: 'moon' is no moment or scene", "after: 'Spaceship' is no thing or moment"]
