@@ -27,7 +27,7 @@ SURER = 1.6  # how much surer a general name must be to stand over a more exact 
 # and from which it stands where no detector saw anything: of answers that detectors know, too, 73 % are what people
 # mention from 0.7 on; of others hardly one in five.
 SUBJECT_THRESHOLD, NEW_SUBJECT_THRESHOLD, LONE_THRESHOLD, LONE_NEW_THRESHOLD = 0.5, 0.8, 0.7, 0.85
-SCENE_THRESHOLD = 0.5  # below, a scene is as often another of its kind
+LIKELY = 0.5  # below, a scene is as often another of its kind, and half of the moments are false
 WINS = 0.6  # from which on it overrules a weak detection of something akin
 WEAK = 0.55
 DETECTED = frozenset(OBJECT_IDS)
@@ -65,7 +65,7 @@ def find_candidates(detections: Iterable[Detection], facts: Facts, size: tuple[i
     moments = [
         Candidate(d.label, d.label, d.kind, d.score, told.get(d.label, 0.0), boxes=_boxes(d, facts))
         for d in find_moments(facts)
-        if d.kind == "moment" or d.score >= SCENE_THRESHOLD
+        if d.score >= LIKELY
     ]
     standing = {c.id for c in moments}
     hidden = {family for family, scenes in hidden_by().items() if scenes & standing}

@@ -92,7 +92,9 @@ def violations(text: str, elements: ElementList, style: str = "polite") -> list[
         "emoji": not within(len(EMOJI.findall(text)), book["emoji"]),
         "mood": (gentle and "happy" not in moods and search("cheerful")) or (moods == {"happy"} and search("gloomy")),
         "feeling not there": any(
-            _pattern(lang, "feelings", feeling).search(text) for feeling in own_rules["feelings"] if feeling not in moods
+            _pattern(lang, "feelings", feeling).search(text)
+            for feeling in own_rules["feelings"]
+            if feeling not in moods
         ),
         "laughs": moods & tender_emotions() and (search("joking") or re.search(book["tender"]["laughing"], text)),
         "not gentle": gentle and (search("joking") or search("looks") or re.search(book["tender"]["bright"], text)),
