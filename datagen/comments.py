@@ -16,12 +16,13 @@ from typing import Literal
 from pydantic import BaseModel, PositiveInt, model_validator
 
 from common.errors import exit_with
+from common.files import whole_file, write_jsonl
 from datagen.jobs import JobSettings, job_command
 from datagen.llm.journal import Item, Journal
 from datagen.llm.records import Request
 from datagen.llm.validate import parse
 from datagen.prompts import Example, Prompt, load_prompt, rules_version
-from datagen.tables import read_jsonl, read_lines, whole_file, write_dataset, write_jsonl, write_table
+from datagen.tables import read_jsonl, read_lines, write_dataset, write_table
 from language.records import ElementList
 from language.render import render_input
 from language.rules import describe, is_tender, rules, violations
@@ -171,7 +172,7 @@ def _from_run(row: dict, where: str, lang: str) -> tuple[str, dict, str]:
 def _write_original(path: Path, rows: Iterator[dict]) -> None:
     """The original's file: {"0": [elements, comment], …}."""
     number = -1
-    with whole_file(path) as out:
+    with whole_file(path) as part, part.open("w", encoding="utf-8", newline="") as out:
         for number, row in enumerate(rows):
             pair = json.dumps([row["elements"], row["comment"]], ensure_ascii=False)
             out.write(f'{"," if number else "{"}\n "{number}": {pair}')

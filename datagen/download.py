@@ -26,6 +26,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from common.errors import UserError, exit_with
 from common.fetch import LONGEST_WAIT_S, FetchError, pause_s
+from common.files import whole_file
 from configs.load import Settings, load_settings
 from datagen.fetch import Limits, check_picture, fetch_photo
 from datagen.jobs import count_argument
@@ -171,14 +172,8 @@ class Download:
             data = self._fetch(photo.url)
         except FetchError as error:
             return error
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        try:
+        with whole_file(path) as part:
             part.write_bytes(data)
-            os.replace(part, path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
         return {"how": "fetched", "bytes": len(data), "md5": _md5(data)}
 
     def _fetch(self, url: str) -> bytes:

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.errors import UserError, exit_with
+from common.files import whole_file
 from datagen.jobs import JobSettings, job_command
 from datagen.llm.journal import Item, Journal
 from datagen.llm.records import Request
 from datagen.llm.validate import parse
 from datagen.posts import SCHEMA, Post, problems, quality
 from datagen.prompts import Example, Prompt, load_prompt, rules_version
-from datagen.tables import read_table, whole_file, write_table
+from datagen.tables import read_table, write_table
 
 CAPTIONS = ("cap1", "cap2", "cap3", "cap4", "cap5")
 COLUMNS = ("split", "image_id", "file_name", *CAPTIONS)
@@ -105,7 +106,7 @@ class InstagramJob:
         files = [self.settings.out / name for name in ("instagram.csv", "failed.csv", "quality.json")]
         write_table(files[0], map(self._row, journal.rows("ok")))
         write_table(files[1], map(_failed_row, journal.rows("failed")))
-        with whole_file(files[2]) as out:
+        with whole_file(files[2]) as part, part.open("w", encoding="utf-8", newline="") as out:
             json.dump(self._quality(journal), out, ensure_ascii=False, indent=1)
         return files
 

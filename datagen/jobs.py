@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Protocol
 
 from common.errors import UserError
+from common.files import write_jsonl
 from configs.load import load_settings
 from datagen.llm.journal import DiskFull, Item, Journal
 from datagen.llm.limits import PRICES, Price, estimate_tokens, price_of
 from datagen.llm.records import Request
 from datagen.llm.runner import DAY_S, Runner, Tally
 from datagen.llm.settings import ModelSettings
-from datagen.tables import write_jsonl
 
 SHOWN = 3  # prompts of a dry run
 

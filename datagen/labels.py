@@ -19,12 +19,13 @@ from typing import Annotated
 from pydantic import BaseModel, Field, PositiveInt
 
 from common.errors import UserError, exit_with
+from common.files import whole_file
 from datagen.jobs import JobSettings, job_command
 from datagen.llm.journal import Item, Journal
 from datagen.llm.records import Request
 from datagen.llm.validate import parse
 from datagen.prompts import Example, Prompt, load_prompt, object_of_texts, rules_version
-from datagen.tables import read_table, whole_file, write_table
+from datagen.tables import read_table, write_table
 from detection.labels import SCRIPTS, SECTIONS, kind_of, languages, lint, load_pack
 
 NEVER_IN = re.compile(r"[,;:/()\[\]{}\"“”<>|\n]")  # a name stands in lists, and lists are cut at commas
@@ -147,7 +148,7 @@ class LabelJob:
             told = f"{len(problems) or len(unsolved)} problems, as {(problems or unsolved)[0]}"
             print(f"no pack yet: {told}; fill the column `reviewed` of {self.review}", file=sys.stderr)
             return [self.review]
-        with whole_file(file) as out:
+        with whole_file(file) as part, part.open("w", encoding="utf-8", newline="") as out:
             out.write(json.dumps(pack, ensure_ascii=False, indent=1) + "\n")
         return [self.review, file]
 

@@ -4,11 +4,10 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from common.errors import UserError
+from common.files import whole_file
 
 ENCODINGS = ("utf-8-sig", "cp949")  # in this order: cp949 reads almost any bytes
 
@@ -76,33 +75,10 @@ def read_jsonl(file: Path) -> Iterator[tuple[int, dict]]:
         yield number, row
 
 
-@contextmanager
-def whole_file(path: Path, encoding: str = "utf-8") -> Iterator[IO[str]]:
-    """A file to write that appears under its name only when it is complete."""
-    part = path.with_name(path.name + ".part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with part.open("w", encoding=encoding, newline="") as out:
-            yield out
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def write_jsonl(path: Path, rows: Iterable[dict]) -> int:
-    """One JSON object per line; returns how many."""
-    count = 0
-    with whole_file(path) as out:
-        for count, row in enumerate(rows, 1):  # noqa: B007
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
-    return count
-
-
 def write_table(path: Path, rows: Iterable[dict]) -> int:
     """CSV that a spreadsheet opens (utf-8-sig), with the columns of the first row; returns how many rows."""
     count, writer = 0, None
-    with whole_file(path, "utf-8-sig") as out:
+    with whole_file(path) as part, part.open("w", encoding="utf-8-sig", newline="") as out:
         for count, row in enumerate(rows, 1):  # noqa: B007
             if writer is None:
                 writer = csv.DictWriter(out, list(row), restval="", extrasaction="ignore", lineterminator="\n")

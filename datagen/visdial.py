@@ -20,12 +20,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from common.errors import exit_with
+from common.files import whole_file, write_jsonl
 from datagen.jobs import JobSettings, job_command
 from datagen.llm.journal import Item, Journal
 from datagen.llm.records import Request
 from datagen.llm.validate import parse
 from datagen.prompts import Example, Prompt, load_prompt, object_of_texts, rules_version
-from datagen.tables import whole_file, write_jsonl
 from language.visdial.dialogs import Dialog, conversation, guard, read_dialogs
 from language.visdial.photos import photos_by_id
 
@@ -148,7 +148,7 @@ class VisdialJob:
         else:
             write_jsonl(files[0], ({**_answered(r), "gold": gold.get(r["key"])} for r in journal.rows("ok")))
             write_jsonl(files[1], map(self._example, journal.rows("ok")))
-        with whole_file(files[2]) as lines:
+        with whole_file(files[2]) as part, part.open("w", encoding="utf-8", newline="") as lines:
             json.dump(self._figures(journal, gold), lines, indent=1)
         return files
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError, exit_with
+from common.files import whole_file
 
 
 def export_onnx(
@@ -64,9 +65,8 @@ def write_onnx(graph, target: Path, metadata: dict[str, str]) -> Path:
     int8_weights(graph)
     del graph.metadata_props[:]
     onnx.helper.set_model_props(graph, metadata)
-    part = Path(target).with_suffix(".part")
-    onnx.save(graph, part)
-    part.replace(target)
+    with whole_file(target) as part:
+        onnx.save(graph, part)
     return Path(target)
 
 

@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from common.files import write_text
+
 
 def write_report(figures: dict, markdown: str, pictures: dict[str, Callable], out: Path) -> None:
     """Write report.json, report.md and one PNG per entry of `pictures` into a folder.
@@ -11,11 +13,8 @@ def write_report(figures: dict, markdown: str, pictures: dict[str, Callable], ou
     Args:
         pictures: file stem -> function that draws `figures` on matplotlib axes.
     """
-    out.mkdir(parents=True, exist_ok=True)
     for name, text in (("report.json", json.dumps(figures, indent=1)), ("report.md", markdown)):
-        part = out / f"{name}.part"
-        part.write_text(text + "\n", "utf-8")
-        part.replace(out / name)
+        write_text(out / name, text + "\n")
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,10 +1,10 @@
 """What was said lately, so that the next comment begins and ends differently."""
 
 import json
-import os
 from pathlib import Path
 
 from common.errors import UserError
+from common.files import write_json
 from language.rules import EMOJI
 
 OPENINGS, EMOJIS = 60, 6  # how far back each is remembered
@@ -49,9 +49,7 @@ class Memory:
         self.emoji = [*self.emoji, *EMOJI.findall(text)][-EMOJIS:]
         if not self.file:
             return
-        part = self.file.with_name(self.file.name + ".part")
         try:
-            part.write_text(json.dumps({"openings": self.openings, "emoji": self.emoji}, ensure_ascii=False), "utf-8")
-            os.replace(part, self.file)
+            write_json(self.file, {"openings": self.openings, "emoji": self.emoji}, indent=None)
         except OSError as error:
             raise UserError(f"--memory {self.file} cannot be written: {error.strerror}") from None

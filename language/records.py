@@ -1,12 +1,11 @@
 """The records between a photo's detections and its comment."""
 
-import json
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from common.files import write_jsonl
 from detection.families import thing_of
 from detection.labels import KINDS, PLAIN_IDS, kind_of, load_pack, lookup
 
@@ -168,13 +167,6 @@ class Pair:
     style: str = "polite"
 
 
-def write_jsonl(pairs: Iterable[Pair], path: Path) -> int:
-    """Write pairs, one JSON object per line, atomically; returns how many."""
-    part, count = path.with_suffix(".part"), 0
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with part.open("w", encoding="utf-8") as out:
-        for pair in pairs:
-            out.write(json.dumps(asdict(pair), ensure_ascii=False) + "\n")
-            count += 1
-    os.replace(part, path)
-    return count
+def write_pairs(path: Path, pairs: Iterable[Pair]) -> int:
+    """Write pairs as JSON lines, whole or not at all; returns how many."""
+    return write_jsonl(path, map(asdict, pairs))

@@ -1,6 +1,5 @@
 """What all trainers on Hugging Face's Trainer share: how they learn, its arguments, resuming, files of a run."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -134,10 +133,3 @@ def memory_advice(settings: LearningSettings, *also: str) -> Iterator[None]:
             f"the accelerator is out of memory; lower {lower}, raise accumulate to keep the batch that it learns from, "
             f"or set precision=bf16 (now {settings.precision}): {str(error).splitlines()[0][:120]}"
         ) from None
-
-
-def write_json(file: Path, content: object) -> None:
-    """Write it whole or not at all."""
-    part = file.with_name(f"{file.name}.part")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    part.replace(file)

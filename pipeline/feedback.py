@@ -19,7 +19,7 @@ from pathlib import Path
 from common.errors import UserError, exit_with
 from detection.labels import EMOTION_IDS, OBJECT_IDS
 from detection.photos import open_photo
-from language.records import Element, ElementList, Pair, write_jsonl
+from language.records import Element, ElementList, Pair, write_pairs
 from language.render import render_input
 
 SETS = {"objects": "object", "emotion": "emotion"}  # folder -> kind of element
@@ -66,7 +66,7 @@ def read_corrections(file: Path) -> tuple[list[tuple[dict, list[Element]]], Coun
         UserError: the file cannot be read.
     """
     try:
-        lines = file.read_text("utf-8").splitlines()
+        lines = file.read_text("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from None
     good, bad = [], Counter()
@@ -124,7 +124,7 @@ def convert(file: Path, out: Path) -> dict:
         Pair(render_input(_listed(elements, row["lang"])), row["comment"].strip(), row["lang"], row["style"])
         for row, elements in rows
     ]
-    counts["pairs"] = write_jsonl(dict.fromkeys(pairs), out / "pairs.jsonl")
+    counts["pairs"] = write_pairs(out / "pairs.jsonl", dict.fromkeys(pairs))
     return counts
 
 

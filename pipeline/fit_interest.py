@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import exit_with
+from common.files import write_json
 from configs.load import Settings, settings_command
 from detection.families import related
 from detection.photos import open_photo, training_photos
@@ -324,9 +325,7 @@ def fit(settings: InterestSettings) -> Path:
         "beside": settings.beside,
         "trees": as_arrays(model),
     }
-    part = settings.export.with_suffix(".part")
-    part.write_text(json.dumps(raw) + "\n", "utf-8")
-    return part.replace(settings.export)
+    return write_json(settings.export, raw, indent=None)
 
 
 main = settings_command("pipeline.fit_interest", __doc__, InterestSettings, fit)

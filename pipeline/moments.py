@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError, exit_with
+from common.files import write_json
 from detection.labels import KNOWN_IDS, MOMENT_IDS, OBJECT_IDS, SCENE_IDS, kind_of
 from detection.records import Detection
 from pipeline.facts import Facts
@@ -189,9 +190,7 @@ def compile_rules() -> Path:
     parsed, problems = lint(raw)
     if problems:
         raise UserError(f"{SOURCE.name}: " + "; ".join(problems))
-    part = COMPILED.with_suffix(".part")
-    part.write_text(json.dumps(parsed, ensure_ascii=False) + "\n", "utf-8")
-    return part.replace(COMPILED)
+    return write_json(COMPILED, parsed, indent=None)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError
+from common.files import whole_file, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,7 @@ class Results:
                         f"{self.file} was made with {name} {old}, not {new}; keep to it or name another --out"
                     )
             return
-        part = self.beside.with_name(f"{self.beside.name}.part")
-        part.write_text(json.dumps(settings, ensure_ascii=False, indent=1) + "\n", "utf-8")
-        os.replace(part, self.beside)
+        write_json(self.beside, settings)
 
     def _read(self) -> None:
         self.entries, offset = {}, 0
@@ -139,14 +138,12 @@ class Results:
             self._rewrite(order)
 
     def _rewrite(self, names: list[str]) -> None:
-        part = self.file.with_name(f"{self.file.name}.part")
-        with part.open("wb") as out:
+        with whole_file(self.file) as part, part.open("wb") as out:
             for name in names:
                 self._rows.seek(self.entries[name].offset)
                 out.write(self._rows.readline())
             out.flush()
             os.fsync(out.fileno())
-        os.replace(part, self.file)
         self._rows.close()
         self._rows = _held(self.file)
         self._read()

@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 from common.errors import UserError, exit_with
+from common.files import whole_file
 
 
 def parser() -> argparse.ArgumentParser:
@@ -112,12 +113,10 @@ class Saver:
             number += 1
             target = self.folder / f"{Path(result.image).stem}_annotated-{number}.jpg"
         self.used.add(target)
-        part = target.with_suffix(".part")
         try:
-            result.annotated().save(part, "JPEG", quality=92)
-            os.replace(part, target)
+            with whole_file(target) as part:
+                result.annotated().save(part, "JPEG", quality=92)
         except (OSError, ValueError) as error:
-            part.unlink(missing_ok=True)
             return Result(
                 result.image,
                 timings_ms=result.timings_ms,

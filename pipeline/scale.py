@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import fmean, median, quantiles
 
 from common.errors import UserError, exit_with
+from common.files import read_jsonl
 from pipeline.duplicates import ALBUM_BYTES
 from pipeline.results import Results
 from pipeline.run import positive, speak_utf8
@@ -136,7 +137,7 @@ def page(file: Path, photos: int, machine_cores: int = 16) -> str:
 
 def _lines(file: Path) -> list[dict]:
     try:
-        return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+        return read_jsonl(file)
     except (OSError, ValueError) as error:
         raise UserError(f"{file} is no file of pipeline.batch ({error})") from None
 

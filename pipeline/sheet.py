@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from html import escape
@@ -11,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from common.errors import UserError
+from common.files import whole_file
 from detection.photos import PhotoError, open_photo
 from language.records import Element, ElementList
 from pipeline.draw import annotate
@@ -78,20 +78,17 @@ def write_sheet(results: Results, file: Path, lang: str, workers: int = 1) -> No
             failures.append((row["image"], row["error"]["message"]))
         elif row["duplicate_of"]:
             copies.setdefault(row["duplicate_of"], []).append(row["image"])
-    part = file.with_name(f"{file.name}.part")
     shown = (row for row in results.rows() if not row["error"] and not row["duplicate_of"])
     head = HEAD.format(lang=lang, title=words["title"].format(count=len(results.entries)), style=STYLE)
     try:
-        with part.open("wb") as out, ThreadPoolExecutor(workers) as pool:
+        with whole_file(file) as part, part.open("wb") as out, ThreadPoolExecutor(workers) as pool:
             out.write(head.encode())
             for piece in (_failures(failures, words), ["<main>\n"]):
                 out.writelines(_bytes(line) for line in piece)
             card = lambda row: _card(row, copies.get(row["image"], []), words, lang)
             out.writelines(map(_bytes, in_order(pool, card, shown, 4 * workers)))
             out.write(b"</main>\n</html>\n")
-        os.replace(part, file)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise UserError(f"--html {file} cannot be written: {error.strerror}") from None
 
 

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from common.errors import UserError
+from common.files import write_json
 from language.caption import compare, demo, evaluate, write
 from language.caption.likelihood import BLANK, blank_photo, log_likelihoods, ranks, seen
 from language.caption.photos import UnreadablePhoto, find_photos, open_rgb
 from language.comment.generate import DecodeSettings, load_decode
-from language.training import write_json
 from tests.caption_toys import COLOURS, caption_rows, colour_photos, tiny_captioner
 from tests.conftest import PHOTOS
 from tests.helpers import run_module

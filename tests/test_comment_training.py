@@ -16,7 +16,7 @@ from language.comment.evaluate import Run, evaluate_run, evaluate_writer
 from language.comment.generate import DecodeSettings, consensus, generate, load_decode, tidy
 from language.comment.models import new_model
 from language.comment.train import WriterSettings, train
-from language.records import Pair, write_jsonl
+from language.records import Pair, write_pairs
 from language.tokenizer import EOS, for_training, train_tokenizer
 from tests.conftest import ROOT
 from tests.helpers import run_module
@@ -36,7 +36,7 @@ PRESETS = ["t5_pocket", "gpt2_pocket", "t5_base", "t5_base_dropout", "t5_large",
 @pytest.fixture(scope="module")
 def pairs_file(tmp_path_factory):
     file = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
-    write_jsonl(corpus.build(60, 3), file)
+    write_pairs(file, corpus.build(60, 3))
     return file
 
 

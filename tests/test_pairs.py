@@ -7,7 +7,7 @@ import pytest
 from common.errors import UserError
 from language.comment import corpus
 from language.comment.pairs import element_set, leaks, read_keys, read_pairs, split_pairs
-from language.records import Pair, write_jsonl
+from language.records import Pair, write_pairs
 
 PAIRS = [Pair("당황, 모자", "깜짝이야! 😆"), Pair("", "좋은 하루예요"), Pair("hat", "Nice hat 😊", "en", "casual")]
 
@@ -15,7 +15,7 @@ PAIRS = [Pair("당황, 모자", "깜짝이야! 😆"), Pair("", "좋은 하루�
 def test_every_format_holds_the_same_pairs(tmp_path):
     from datasets import Dataset
 
-    assert write_jsonl(PAIRS, tmp_path / "pairs.jsonl") == 3
+    assert write_pairs(tmp_path / "pairs.jsonl", PAIRS) == 3
     rows = [[p.elements, p.comment, p.lang, p.style] for p in PAIRS]
     table = "elements,comment,lang,style\n" + "\n".join(",".join(f'"{cell}"' for cell in row) for row in rows)
     (tmp_path / "pairs.csv").write_text(table, "utf-8-sig")

@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 from common.errors import UserError
+from common.files import read_jsonl
 from datagen.llm.records import RejectedError, Reply, Request
 
 
@@ -16,7 +17,7 @@ class ReplayProvider:
 
     def __init__(self, file: Path) -> None:
         try:
-            rows = [json.loads(line) for line in Path(file).read_text("utf-8").splitlines() if line.strip()]
+            rows = read_jsonl(file)
             answers = [(row.get("hash"), self._reply(row)) for row in rows]
         except OSError as error:
             raise UserError(f"cannot read the recorded answers {file}: {error.strerror}") from error

@@ -8,7 +8,6 @@ are pixels of the upright picture; those that leave it are clipped with a warnin
 
 import argparse
 import hashlib
-import json
 import os
 import shutil
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from PIL import ExifTags, Image
 
 from common.errors import UserError, exit_with
+from common.files import write_json
 from detection.emotion.annotations import READERS, Annotation, Notes, label_table, read_annotations
 from detection.emotion.yolo_coco import DatasetWriter, FaceBox, Item
 from detection.labels import EMOTION_IDS
@@ -172,9 +172,7 @@ def run(args: argparse.Namespace) -> dict:
         "no_votes": dict(notes.no_votes),
         **report,
     }
-    part = args.out / "manifest.part"
-    part.write_text(json.dumps(manifest, ensure_ascii=False, indent=1), "utf-8")
-    part.replace(args.out / "manifest.json")
+    write_json(args.out / "manifest.json", manifest)
     return manifest
 
 

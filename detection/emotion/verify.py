@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from common.errors import exit_with
+from common.files import whole_file
 from configs.load import Settings, settings_command
 from detection.boxes import areas, intersections, iou_matrix, nms
 from detection.emotion import POCKET, POCKET_FEELINGS, SAME_FACE_INSIDE, SAME_FACE_IOU
@@ -139,9 +140,8 @@ def store(second_look: SecondLook, file: Path) -> None:
     for entry in graph.metadata_props:
         if entry.key == "second_look":
             entry.value = second_look.to_json()
-    part = file.with_suffix(".part")
-    onnx.save(graph, part)
-    part.replace(file)
+    with whole_file(file) as part:
+        onnx.save(graph, part)
 
 
 def written_pictures(folder: Path, items: Iterable[Item]) -> Iterator[Picture]:

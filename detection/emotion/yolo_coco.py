@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 
 from common.errors import UserError
+from common.files import write_json
 
 
 @dataclass(frozen=True)
@@ -141,10 +142,7 @@ class DatasetWriter:
                     row["agreement"] = round(face.agreement, 3)
                 coco["annotations"].append(row)
         target = self.out / "annotations" / f"{split}.json"
-        target.parent.mkdir(exist_ok=True)
-        part = target.with_suffix(".part")
-        part.write_text(json.dumps(coco, ensure_ascii=False), "utf-8")
-        part.replace(target)
+        write_json(target, coco, indent=None)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Faces per split and class, and pictures per split."""

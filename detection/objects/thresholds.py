@@ -5,7 +5,6 @@ three other looks (larger, larger still, mirrored) of the same detector see the 
 threshold is the lowest score from which on at least `confirmed` of its detections are.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from common.files import write_json
 from detection.boxes import iou_matrix
 from detection.photos import upright
 
@@ -70,6 +70,4 @@ def choose(rows: dict[str, list[tuple[float, bool]]], default: float, confirmed:
 
 def write_thresholds(file: Path, first: dict[str, float], second: dict[str, float]) -> Path:
     """Keep both heads' thresholds as JSON, for `join`."""
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps({"first": first, "second": second}, ensure_ascii=False, indent=1), "utf-8")
-    return part.replace(file)
+    return write_json(file, {"first": first, "second": second})

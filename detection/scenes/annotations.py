@@ -7,12 +7,12 @@ here). Rows with `split` "test" are for measuring only.
 """
 
 import argparse
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import exit_with
+from common.files import read_jsonl
 from detection.labels import KNOWN_IDS, MOMENT_IDS, SCENE_IDS, kind_of
 
 FILE = Path(__file__).with_name("annotations.jsonl")
@@ -51,10 +51,8 @@ class Annotation:
 
 def read_annotations(split: str | None = None, file: Path = FILE) -> list[Annotation]:
     """The rows of a split, or all."""
-    with file.open(encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
     lists = lambda row: {**row, **{key: tuple(row[key]) for key in ("scenes", "moments", "mention")}}
-    return [Annotation(**lists(row)) for row in rows if split in (None, row["split"])]
+    return [Annotation(**lists(row)) for row in read_jsonl(file) if split in (None, row["split"])]
 
 
 def problems(rows: list[Annotation]) -> list[str]:

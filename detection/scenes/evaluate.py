@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError, exit_with
+from common.files import write_json
 from detection.scenes import SceneDetector
 from detection.scenes.annotations import Annotation, read_annotations
 
@@ -80,9 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(sys.argv[1:] if argv is None else argv)
     told = evaluate(args.data, args.weights).figures()
     if args.out:
-        part = args.out.with_suffix(".part")
-        part.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
-        part.replace(args.out)
+        write_json(args.out, told)
     print(json.dumps(told["all"]))
     return 0
 

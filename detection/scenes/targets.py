@@ -5,7 +5,6 @@ words in `words.jsonl`), and folders of pictures of one scene.
 """
 
 import csv
-import json
 import re
 from collections import defaultdict
 from functools import lru_cache
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.files import read_jsonl
 from detection.labels import MOMENT_IDS, SCENE_IDS
 from detection.scenes.annotations import Annotation
 
@@ -61,8 +61,7 @@ ALSO = {
 def caption_words() -> dict[str, tuple[re.Pattern, re.Pattern | None]]:
     """Tag -> patterns of the words that name it, and of those that only seem to."""
     either = lambda words: re.compile(r"\b(?:" + "|".join(map(re.escape, words)) + r")\b")
-    with WORDS.open(encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
+    rows = read_jsonl(WORDS)
     return {row["id"]: (either(row["any"]), either(row["not"]) if row["not"] else None) for row in rows if row["any"]}
 
 

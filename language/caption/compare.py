@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from common.errors import UserError, exit_with
+from common.files import write_text
 from language.caption.evaluate import run_rows
 from language.caption.photos import open_rgb
 from language.caption.scores import plain
@@ -178,9 +179,7 @@ def compare(runs: list[str], photos: list[str], out: Path, decode: str = "captio
         ".html": page(names, figures, columns),
     }
     for suffix, text in written.items():
-        part = out.with_suffix(f"{suffix}.part")
-        part.write_text(text, "utf-8")
-        part.replace(out.with_suffix(suffix))
+        write_text(out.with_suffix(suffix), text)
     return [out.with_suffix(suffix) for suffix in written]
 
 

@@ -19,6 +19,7 @@ from statistics import mean
 import yaml
 
 from common.errors import UserError, exit_with
+from common.files import read_jsonl
 from language.caption.photos import UnreadablePhoto, open_rgb
 from language.caption.write import load, progress, write
 from language.comment.generate import load_decode
@@ -36,7 +37,7 @@ def run_rows(file: Path) -> list:
     from language.caption.data import Row
 
     try:
-        return [Row(**json.loads(line)) for line in file.read_text("utf-8").splitlines()]
+        return [Row(**row) for row in read_jsonl(file)]
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror}): is this a run of language.caption.train?") from None
     except (ValueError, TypeError) as error:
@@ -119,8 +120,8 @@ def evaluate(
     Raises:
         UserError: the run is not finished, the data cannot be used, or a preset is unknown; nothing is written then.
     """
+    from common.files import write_json
     from language.caption.scores import score
-    from language.training import write_json
 
     presets = [load_decode(name) for name in decodes]
     rows = chosen_rows(run, data, photos)

@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from common.errors import UserError, exit_with
+from common.files import write_json
 from configs.load import settings_command
 from language.caption import data
 from language.caption.data import Captions, Cleaning, PhotoRows, Source, Split
@@ -32,7 +33,6 @@ from language.training import (
     memory_advice,
     own_names,
     training_arguments,
-    write_json,
 )
 
 Modules = Annotated[list[str], Field(min_length=1)]

@@ -18,6 +18,7 @@ from pathlib import Path
 import yaml
 
 from common.errors import UserError, exit_with
+from common.files import write_json
 from language import metrics
 from language.comment import frames
 from language.comment.card import BANK, POCKET, WRITERS
@@ -183,15 +184,12 @@ def chosen_pairs(data: Path, keys: Path | None) -> list[Pair]:
 def _save(out: Path, name: str, data: Path, keys: Path | None, pairs, predictions: list[str], about: dict) -> Path:
     figures = score(pairs, predictions)
     content = {"name": name, "data": data.name, "keys": keys and keys.name, "rows": len(pairs), **about}
-    out.mkdir(parents=True, exist_ok=True)
     listed = [
         {"elements": p.elements, "reference": p.comment, "prediction": text}
         for p, text in zip(pairs, predictions, strict=True)
     ]
     for file, value in (("predictions.json", listed), ("evaluation.json", {**content, "metrics": figures})):
-        part = out / f"{file}.part"
-        part.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", "utf-8")
-        part.replace(out / file)
+        write_json(out / file, value)
     return out / "evaluation.json"
 
 

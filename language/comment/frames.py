@@ -16,6 +16,8 @@ from collections import defaultdict
 from functools import lru_cache, partial
 from pathlib import Path
 
+from common.files import read_jsonl
+
 FOLDER = Path(__file__).with_name("corpus")
 PLACE = re.compile(r"\{(.*?)\}")
 ANYTHING = "anything"  # the group of frames for what no class stands for
@@ -40,10 +42,9 @@ def side_things() -> frozenset[str]:
 def frames(lang: str, style: str) -> dict[str, list[dict]]:
     """Group -> its frames in a style."""
     found = defaultdict(list)
-    with (FOLDER / f"frames.{lang}.jsonl").open(encoding="utf-8") as lines:
-        for row in map(json.loads, lines):
-            if row["style"] == style:
-                found[row["group"]].append(row)
+    for row in read_jsonl(FOLDER / f"frames.{lang}.jsonl"):
+        if row["style"] == style:
+            found[row["group"]].append(row)
     return dict(found)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError
+from common.files import read_jsonl
 from language.records import ElementList, Pair
 
 COLUMNS = {"elements", "comment", "lang", "style"}
@@ -40,8 +41,7 @@ def read_pairs(file: Path) -> dict[str, Pair]:
         elif file.suffix == ".json":
             rows = _from_original(file)
         else:
-            lines = file.read_text("utf-8").splitlines()
-            rows = {str(number): json.loads(line) for number, line in enumerate(lines) if line.strip()}
+            rows = {str(number): row for number, row in enumerate(read_jsonl(file))}
     except OSError as error:
         raise UserError(f"cannot read the pairs {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:

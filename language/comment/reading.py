@@ -2,12 +2,12 @@
 
 import csv
 import json
-import os
 from collections.abc import Iterable
 from math import comb
 from pathlib import Path
 
 from common.errors import UserError
+from common.files import write_json
 
 SHEET, KEY = "sheet.csv", "key.json"
 
@@ -27,9 +27,7 @@ def write_reading(
         (out / name).write_text(text, "utf-8")
     with (out / SHEET).open("w", encoding="utf-8-sig", newline="") as file:
         csv.writer(file).writerows([columns, *rows])
-    part = out / f"{KEY}.part"
-    part.write_text(json.dumps(key), "utf-8")
-    os.replace(part, out / KEY)
+    write_json(out / KEY, key, indent=None)
 
 
 def read_filled(folder: Path) -> tuple[dict[str, str], dict[str, dict[str, str]]]:

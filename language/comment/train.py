@@ -18,6 +18,7 @@ from typing import Literal
 from pydantic import Field
 
 from common.errors import UserError, exit_with
+from common.files import write_json
 from configs.load import settings_command
 from language.comment import corpus
 from language.comment.card import fingerprints, sort_of
@@ -26,7 +27,7 @@ from language.comment.fluency import save_sequences
 from language.comment.likelihood import nats
 from language.comment.models import export, load_tokenizer, new_model
 from language.comment.pairs import Split, leaks, split_pairs
-from language.records import ElementList, Pair, write_jsonl
+from language.records import ElementList, Pair, write_pairs
 from language.render import PLAN_ENDS
 from language.tokenizer import train_tokenizer
 from language.training import (
@@ -35,7 +36,6 @@ from language.training import (
     last_checkpoint,
     memory_advice,
     training_arguments,
-    write_json,
 )
 
 
@@ -98,7 +98,7 @@ def train(settings: WriterSettings) -> Path:
     )
     figures = _about(split, tokenizer, settings, model)
     if trainer.is_world_process_zero():
-        write_jsonl(split.train, settings.run / "train.jsonl")  # for leak reports against any later test set
+        write_pairs(settings.run / "train.jsonl", split.train)  # for leak reports against any later test set
         write_json(settings.run / "data.json", figures)
         print(json.dumps(figures, ensure_ascii=False))
     with memory_advice(settings, "max_tokens"):

@@ -5,7 +5,6 @@ list is led by something that the other writers have not learned.
 an id are for the list without any element, and guess nothing. A thing is also spoken of by the frames of its group.
 """
 
-import json
 import math
 import random
 from collections import defaultdict
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import combinations
 
+from common.files import read_jsonl
 from detection.labels import KNOWN_IDS, OBJECT_IDS, PLAIN_IDS, THING_IDS, load_pack
 from language.comment.frames import ANYTHING, FOLDER, PLACE, VERBS, fill, frames, groups, side_things
 from language.memory import opening
@@ -27,11 +27,10 @@ BESIDE_FEELINGS = (0.62, 0.12, 0.18, 0.08)
 def wholes(lang: str, style: str) -> dict[str, list[dict]]:
     """Id -> the lines that speak of it in a style, alone or with others."""
     found = defaultdict(list)
-    with (FOLDER / f"wholes.{lang}.jsonl").open(encoding="utf-8") as lines:
-        for row in map(json.loads, lines):
-            if row["style"] == style:
-                for label in (row["id"], *row["with"]):
-                    found[label].append(row)
+    for row in read_jsonl(FOLDER / f"wholes.{lang}.jsonl"):
+        if row["style"] == style:
+            for label in (row["id"], *row["with"]):
+                found[label].append(row)
     return dict(found)
 
 

@@ -4,20 +4,18 @@ python -m language.rules compile
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from common.errors import UserError, exit_with
+from common.files import write_json
 from language.rules.check import COMPILED
 from language.rules.schema import load_rules
 
 
 def compile_rules() -> Path:
     """Check `configs/rules.yaml` and write `rules.json`."""
-    part = COMPILED.with_suffix(".part")
-    part.write_text(json.dumps(load_rules().model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n", "utf-8")
-    return part.replace(COMPILED)
+    return write_json(COMPILED, load_rules().model_dump(mode="json"))
 
 
 def main(argv: list[str] | None = None) -> int:

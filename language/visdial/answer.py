@@ -19,8 +19,8 @@ from pathlib import Path
 from pydantic import Field
 
 from common.errors import UserError, exit_with
+from common.files import write_json
 from configs.load import Settings
-from language.training import write_json
 from language.visdial.answers import extract
 from language.visdial.data import Encoder, Example, Unusable, parse_conversation, read_examples
 from language.visdial.dialogs import conversation

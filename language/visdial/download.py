@@ -21,6 +21,7 @@ from pathlib import Path
 
 from common.errors import UserError, exit_with
 from common.fetch import FetchError, fetch_file
+from common.files import write_json
 
 DROPBOX, COCO = "https://www.dropbox.com/s", "http://images.cocodataset.org/zips"
 GB = 1e9
@@ -121,9 +122,7 @@ class Folder:
         else:
             _check_json(file)
         self.known[source.target] = {"url": source.url, "md5": source.md5, "files": _sizes(target)}
-        part = self.list.with_name(f"{self.list.name}.part")
-        part.write_text(json.dumps(self.known, indent=1) + "\n", "utf-8")
-        part.replace(self.list)
+        write_json(self.list, self.known)
 
 
 def _sizes(target: Path) -> list[int]:

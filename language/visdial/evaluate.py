@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import UserError, exit_with
+from common.files import write_jsonl
 from language.visdial.answers import extract
 from language.visdial.predictions import Groundtruth, Prediction, Truth, leak, read_predictions
 
@@ -47,7 +48,7 @@ def evaluate(
     Raises:
         UserError: a file cannot be read or breaks its format, scores are NaN or infinite, or nothing can be measured.
     """
-    from language.training import write_json
+    from common.files import write_json
 
     rows, truth = read_predictions(predictions), Groundtruth(groundtruth)
     truths = [truth.of(row) for row in rows]
@@ -80,10 +81,7 @@ def evaluate(
         **_examples(listed, measured),
     }
     folder = out / predictions.stem
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / "rows.jsonl.part"
-    part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in listed), "utf-8")
-    part.replace(folder / "rows.jsonl")
+    write_jsonl(folder / "rows.jsonl", listed)
     write_json(folder / "evaluation.json", report)
     return folder / "evaluation.json"
 

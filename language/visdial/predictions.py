@@ -187,7 +187,7 @@ def _load(file: Path) -> list | dict:
         if text.lstrip().startswith("["):
             raise UserError(f"{file} is no complete JSON list") from None
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         try:
             rows += [json.loads(line)] if line.strip() else []
         except ValueError:

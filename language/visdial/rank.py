@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Literal
 
 from common.errors import UserError, exit_with
+from common.files import write_json
 from configs.load import Settings
-from language.training import write_json
 from language.visdial.answer import add_batch_arguments, add_model_arguments, checked_settings, memory_line
 from language.visdial.data import Encoder, Example, Unusable, read_examples
 from language.visdial.rows import Rows

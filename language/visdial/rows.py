@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from common.errors import UserError
+from common.files import write_text
 from configs.load import Settings
 from language.visdial.data import Example
 
@@ -44,7 +45,7 @@ class Rows:
             with self.file.open("r+b") as out:
                 out.truncate(len(whole))
         try:
-            return [json.loads(line) for line in whole.splitlines()]
+            return [json.loads(line) for line in whole.split(b"\n") if line]
         except ValueError as error:
             raise UserError(f"{self.file} is no JSONL: {error}") from error
 
@@ -63,9 +64,7 @@ class Rows:
         keyed = {(example.image_id, example.turn): example for example in examples}
         if retry_failed and keyed.keys() & self.errors.keys():
             self.errors = {key: row for key, row in self.errors.items() if key not in keyed}
-            part = self.file.with_name(f"{self.file.name}.part")
-            part.write_text("".join(map(_line, [*self.results.values(), *self.errors.values()])), "utf-8")
-            part.replace(self.file)
+            write_text(self.file, "".join(map(_line, [*self.results.values(), *self.errors.values()])))
         return [example for key, example in keyed.items() if key not in self.results and key not in self.errors]
 
     def add_skipped(self, skipped: list[dict]) -> None:

@@ -26,8 +26,8 @@ from typing import Literal
 from pydantic import Field
 
 from common.errors import UserError, exit_with
+from common.files import write_json
 from configs.load import Settings, load_settings
-from language.training import write_json
 from language.visdial.train import DialogSettings
 
 PATIENCE_S = 30  # how long an interrupted stage may take to stop

@@ -17,6 +17,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from common.errors import UserError, exit_with
+from common.files import write_json
 from configs.load import settings_command
 from language.training import (
     LearningSettings,
@@ -25,7 +26,6 @@ from language.training import (
     last_checkpoint,
     memory_advice,
     training_arguments,
-    write_json,
 )
 from language.visdial.data import FORMATS, Encoder, Example, Photographed, Unusable, read_examples
 from language.visdial.model import LoraSettings, base_model, unsloth_model, with_lora

@@ -15,7 +15,7 @@ from language.comment import corpus
 from language.comment.frames import frames
 from language.comment.pairs import read_pairs
 from language.comment.whole import wholes
-from language.records import write_jsonl
+from language.records import write_pairs
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.command == "stats":
         print(json.dumps(_stats(args.file), ensure_ascii=False, indent=1))
         return 0
-    print(write_jsonl(corpus.build(args.count, args.seed, args.lang, args.style), args.out), "pairs")
+    print(write_pairs(args.out, corpus.build(args.count, args.seed, args.lang, args.style)), "pairs")
     return 0
 
 

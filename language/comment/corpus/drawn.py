@@ -4,12 +4,12 @@ Half of the pairs begin with a line, so that each is learned: its own elements, 
 others begin with a list, of a photo or drawn.
 """
 
-import json
 import random
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 
+from common.files import read_jsonl
 from detection.labels import EMOTION_IDS, OBJECT_IDS, PLAIN_IDS
 from language.comment.frames import ANYTHING, FOLDER, fill, frames, groups
 from language.comment.whole import MOOD_LISTS, lines, moods_of, thoughts, wholes
@@ -30,7 +30,7 @@ def is_held_out(line: str) -> bool:
 @lru_cache
 def photo_lists() -> tuple[tuple[str, ...], ...]:
     """Ids of what the product saw in training photos, a list a photo, no list twice."""
-    return tuple(tuple(json.loads(line)) for line in (FOLDER / "lists.jsonl").read_text("utf-8").splitlines())
+    return tuple(map(tuple, read_jsonl(FOLDER / "lists.jsonl")))
 
 
 def sample_list(rng: random.Random, lang: str) -> ElementList:
