@@ -4,18 +4,22 @@ import os
 import time
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from detection.photos import PhotoError, open_photo, upright
 from detection.records import Detection
-from language.records import Comment, Element, ElementList
+from language.records import Element, ElementList
 from language.voice import Voice
 from pipeline.elements import to_elements
-from pipeline.records import Failure, Result
+from pipeline.records import Failure, Opened, Result, Seen
+
+if TYPE_CHECKING:
+    from language.comment import CommentWriter
+    from language.memory import Memory
 
 
 class PhotoCommenter:
@@ -100,19 +104,16 @@ class PhotoCommenter:
         """Look at one photo and write `count` comments. An unreadable photo is a failed `Result`, no exception."""
         return self.write(self.look(self.open(photo)), count, seed)
 
-    def open(self, photo: str | os.PathLike | bytes | Image.Image) -> "Photo":
+    def open(self, photo: str | os.PathLike | bytes | Image.Image) -> Opened:
         """First step: the upright picture, or why there is none."""
-        done = Photo("<image>" if isinstance(photo, bytes | Image.Image) else os.fspath(photo))
+        clock = Clock()
+        in_memory = isinstance(photo, Image.Image)
+        name = "<image>" if in_memory or isinstance(photo, bytes) else os.fspath(photo)
         try:
-            if isinstance(photo, Image.Image):
-                done.image, done.keep = upright(photo), True
-                done.size = done.image.size
-            else:
-                done.image, done.size = open_photo(photo)
+            image, size = (upright(photo), None) if in_memory else open_photo(photo)
         except PhotoError as error:
-            done.error = Failure(error.kind, str(error))
-        done.clock.lap("decode")
-        return done
+            return Opened(name, timings_ms=clock.lap("decode"), error=Failure(error.kind, str(error)))
+        return Opened(name, image, size or image.size, in_memory, clock.lap("decode"))
 
     def detect(self, image: Image.Image, clock: "Clock | None" = None) -> list[Detection]:
         """Everything that the three networks see in an upright RGB picture."""
@@ -125,31 +126,39 @@ class PhotoCommenter:
         clock.lap("scenes")
         return seen
 
-    def look(self, photo: "Photo") -> "Photo":
-        """Second step: what is on it."""
-        if photo.error:
-            return photo
-        photo.clock.resume()
-        image, size = photo.image, photo.size
-        seen = self.detect(image, photo.clock)
-        elements = to_elements(seen, image.size, self.voice.lang)
-        photo.elements = _scaled(elements, size[0] / image.width, size[1] / image.height, size)
-        photo.clock.lap("elements")
-        # photos that show the same things need not get the same words
-        photo.seed = zlib.crc32(image.resize((8, 8)).convert("L").tobytes())
-        if not photo.keep:
-            photo.image = None
-        return photo
+    def look(self, opened: Opened, voice: Voice | None = None) -> Seen:
+        """Second step: what is on it, in the words of a voice (default: the commenter's own)."""
+        if opened.error:
+            return Seen(opened.name, timings_ms=opened.timings_ms, error=opened.error)
+        clock = Clock(opened.timings_ms)
+        image, size = opened.image, opened.size
+        elements = to_elements(self.detect(image, clock), image.size, (voice or self.voice).lang)
+        elements = _scaled(elements, size[0] / image.width, size[1] / image.height, size)
+        seed = zlib.crc32(image.resize((8, 8)).convert("L").tobytes())
+        return Seen(opened.name, size, elements, seed, image if opened.in_memory else None, clock.lap("elements"))
 
-    def write(self, photo: "Photo", count: int = 1, seed: int = 0) -> Result:
-        """Third step: its comments."""
-        if photo.error:
-            return Result(photo.name, timings_ms=photo.clock.total(), error=photo.error)
-        photo.clock.resume()
-        own_seed = (seed << 32) + photo.seed
-        comments: list[Comment] = self.writer.write(photo.elements, count, own_seed, self.memory, self.voice)
-        photo.clock.lap("write")
-        return Result(photo.name, *photo.size, photo.elements, tuple(comments), photo.clock.total(), photo=photo.image)
+    def write(
+        self,
+        seen: Seen,
+        count: int = 1,
+        seed: int = 0,
+        voice: Voice | None = None,
+        writer: "CommentWriter | None" = None,
+        memory: "Memory | None" = None,
+    ) -> Result:
+        """Third step: its comments.
+
+        Args:
+            voice, writer, memory: where they are not the commenter's own.
+        """
+        if seen.error:
+            return Result(seen.name, timings_ms=_with_total(seen.timings_ms), error=seen.error)
+        clock, own_seed = Clock(seen.timings_ms), (seed << 32) + seen.seed
+        comments = (writer or self.writer).write(
+            seen.elements, count, own_seed, self.memory if memory is None else memory, voice or self.voice
+        )
+        timings = _with_total(clock.lap("write"))
+        return Result(seen.name, *seen.size, seen.elements, tuple(comments), timings, photo=seen.image)
 
     def comment_many(self, photos: Iterable[str | os.PathLike], count: int = 1, seed: int = 0) -> Iterator[Result]:
         """`comment` for each photo, in order, as they are done."""
@@ -158,46 +167,22 @@ class PhotoCommenter:
 
 
 class Clock:
-    """Milliseconds by stage; what a photo waits between its steps is in none."""
+    """Milliseconds by stage, on top of those of earlier steps; what a photo waits between its steps is in none."""
 
-    def __init__(self) -> None:
+    def __init__(self, stages: dict[str, float] | None = None) -> None:
         self.last = time.perf_counter()
-        self.stages: dict[str, float] = {}
+        self.stages = dict(stages or {})
 
-    def lap(self, stage: str) -> None:
-        """End a stage."""
+    def lap(self, stage: str) -> dict[str, float]:
+        """End a stage; returns all stages so far."""
         now = time.perf_counter()
         self.stages[stage] = 1000 * (now - self.last)
         self.last = now
-
-    def resume(self) -> None:
-        """Go on after a wait."""
-        self.last = time.perf_counter()
-
-    def total(self) -> dict[str, float]:
-        """All stages and their total."""
-        return {**self.stages, "total": sum(self.stages.values())}
+        return self.stages
 
 
-@dataclass
-class Photo:
-    """A photo on its way through the steps of `PhotoCommenter`.
-
-    Attributes:
-        name: the path as given.
-        image: the upright RGB picture as decoded; gone after `look` unless `keep`.
-        size: (width, height) of the full upright photo.
-        seed: a number of the picture's own.
-    """
-
-    name: str
-    image: Image.Image | None = None
-    size: tuple[int, int] | None = None
-    keep: bool = False
-    elements: ElementList | None = None
-    seed: int = 0
-    error: Failure | None = None
-    clock: Clock = field(default_factory=Clock)
+def _with_total(stages: dict[str, float]) -> dict[str, float]:
+    return {**stages, "total": sum(stages.values())}
 
 
 def _scaled(elements: ElementList, x: float, y: float, size: tuple[int, int]) -> ElementList:

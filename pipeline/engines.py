@@ -7,14 +7,13 @@ Python's lock while they compute. `pipeline.ray_engine` does the same on several
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from common.errors import UserError
-from pipeline.commenter import Photo, PhotoCommenter
+from pipeline.commenter import PhotoCommenter
 from pipeline.duplicates import picture_hash
-from pipeline.records import Failure
+from pipeline.records import Failure, Opened, Seen
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -61,50 +60,46 @@ class Worker:
     seed: int = 0
     hashes: bool = True
 
-    def open(self, name: str) -> tuple[Outcome, Photo]:
+    def open(self, name: str) -> tuple[Outcome, Opened]:
         """Decode a photo and hash its picture."""
-        outcome, photo = Outcome(name), Photo(name)
-        with _failing(photo):
-            photo = self.commenter.open(name)
-        with _failing(photo):
-            outcome.size = photo.size
-            if self.hashes and not photo.error:
-                outcome.digest = picture_hash(photo.image)
-        return outcome, photo
+        outcome = Outcome(name)
+        opened = _safe(name, lambda: self.commenter.open(name), Opened)
+        outcome.size = opened.size
+        if self.hashes and not opened.error:
+            outcome.digest = _safe(name, lambda: picture_hash(opened.image), Opened)
+            if isinstance(outcome.digest, Opened):
+                opened, outcome.digest = outcome.digest, None
+        return outcome, opened
 
-    def look(self, step: tuple[Outcome, Photo]) -> tuple[Outcome, Photo]:
+    def look(self, step: tuple[Outcome, Opened]) -> tuple[Outcome, Seen | None]:
         """Detect, unless the picture is commented already."""
-        outcome, photo = step
-        if not outcome.original:
-            with _failing(photo):
-                self.commenter.look(photo)
-        photo.image = None
-        return outcome, photo
+        outcome, opened = step
+        if outcome.original:
+            return outcome, None
+        return outcome, _safe(outcome.name, lambda: self.commenter.look(opened), Seen)
 
-    def write(self, step: tuple[Outcome, Photo]) -> Outcome:
+    def write(self, step: tuple[Outcome, Seen | None]) -> Outcome:
         """Write comments, unless the picture has some already."""
-        outcome, photo = step
-        if not outcome.original:
-            with _failing(photo):
-                outcome.row = self.commenter.write(photo, self.count, self.seed).to_json()
-            outcome.row = outcome.row or self.commenter.write(photo).to_json()
+        outcome, seen = step
+        if seen:
+            row = _safe(outcome.name, lambda: self.commenter.write(seen, self.count, self.seed).to_json(), Seen)
+            outcome.row = row if isinstance(row, dict) else self.commenter.write(row).to_json()
         return outcome
 
-    def finish(self, step: tuple[Outcome, Photo]) -> Outcome:
+    def finish(self, step: tuple[Outcome, Opened]) -> Outcome:
         """All that comes after `open`."""
         return self.write(self.look(step))
 
 
-@contextmanager
-def _failing(photo: Photo) -> Iterator[None]:
-    """Whatever breaks inside is the photo's failure."""
+def _safe(name: str, step: Callable[[], A], failed: type[B]) -> A | B:
+    """What a step returns; where it breaks, a photo that `failed`."""
     try:
-        yield
+        return step()
     except UserError:
         raise
     except Exception as error:
-        reason = f"{type(error).__name__} {error}".splitlines()[0]
-        photo.error = Failure("broken", f"{photo.name} could not be commented: {reason}")
+        reason = f"{type(error).__name__} {error}".split("\n")[0]
+        return failed(name, error=Failure("broken", f"{name} could not be commented: {reason}"))
 
 
 @dataclass

@@ -1,5 +1,6 @@
-"""What comes out for one photo, failed or done."""
+"""A photo on its way: opened, looked at, commented; each step hands on a record of its own."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from PIL import Image
@@ -15,6 +16,44 @@ class Failure:
 
     type: str
     message: str
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A photo after the first step, or why it cannot be read.
+
+    Attributes:
+        name: the path as given, or a name for a picture handed over in memory.
+        image: the upright RGB picture as decoded.
+        size: (width, height) of the full upright photo.
+        in_memory: whether the picture was handed over and must be kept to draw on.
+        timings_ms: of the steps so far.
+    """
+
+    name: str
+    image: Image.Image | None = field(default=None, repr=False, compare=False)
+    size: tuple[int, int] | None = None
+    in_memory: bool = False
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    error: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A photo after the second step: its elements, with boxes in pixels of the full photo.
+
+    Attributes:
+        seed: a number of the picture's own; photos that show the same things need not get the same words.
+        image: the picture, where it was handed over in memory.
+    """
+
+    name: str
+    size: tuple[int, int] | None = None
+    elements: ElementList | None = None
+    seed: int = 0
+    image: Image.Image | None = field(default=None, repr=False, compare=False)
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    error: Failure | None = None
 
 
 @dataclass(frozen=True)
@@ -64,18 +103,25 @@ class Result:
 
     def to_json(self) -> dict:
         """The JSON object of the public contract."""
-        done = self.error is None
-        return {
-            "image": self.image,
-            "width": self.width,
-            "height": self.height,
-            "elements": [_element(e) for e in self.elements] if done else None,
-            "input": render_input(self.elements) if done else None,
-            "comment": self.comment,
-            "comments": [_comment(c) for c in self.comments] if done else None,
-            "timings_ms": {stage: round(ms, 1) for stage, ms in self.timings_ms.items()},
-            "error": None if done else {"type": self.error.type, "message": self.error.message},
-        }
+        error = self.error and {"type": self.error.type, "message": self.error.message}
+        row = row_of(self.elements, self.comments, self.timings_ms)
+        return {**row, "image": self.image, "width": self.width, "height": self.height, "error": error}
+
+
+def row_of(elements: ElementList | None, comments: Iterable[Comment] | None, timings_ms: dict[str, float]) -> dict:
+    """The JSON object of the public contract, of elements that no photo stands for."""
+    texts = [_comment(c) for c in comments] if comments is not None else None
+    return {
+        "image": None,
+        "width": None,
+        "height": None,
+        "elements": [_element(e) for e in elements] if elements is not None else None,
+        "input": render_input(elements) if elements is not None else None,
+        "comment": texts[0]["text"] if texts else None,
+        "comments": texts,
+        "timings_ms": {stage: round(ms, 1) for stage, ms in timings_ms.items()},
+        "error": None,
+    }
 
 
 def _element(e) -> dict:

@@ -2,13 +2,15 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 from common.errors import UserError
+from language.comment import CommentWriter
 from language.comment.card import WRITERS
 from language.memory import Memory
 from language.records import ElementList
@@ -16,8 +18,8 @@ from language.rules import tender_elements
 from language.voice import Voice
 from pipeline.api.bodies import ApiError
 from pipeline.api.shapes import Wish
-from pipeline.commenter import Clock, PhotoCommenter
-from pipeline.records import Result
+from pipeline.commenter import PhotoCommenter
+from pipeline.records import row_of
 
 BECAUSE = {
     "ko": "조심스러운 사진일 수 있어요({names}). 다정하게 말하거나, 말없이 곁에 있어도 좋아요.",
@@ -55,54 +57,53 @@ class Engine:
         Raises:
             ApiError: the photo cannot be read, or nobody writes as wished.
         """
-        commenter = self._commenter(wish)
-        photo = commenter.look(commenter.open(data))
-        if photo.error:
-            raise ApiError(STATUS.get(photo.error.type, 422), photo.error.type, photo.error.message)
-        photo.name = name
-        return _answer(commenter.write(photo, wish.count, wish.seed))
+        voice, writer, memory = self._as_wished(wish)
+        seen = self.first.look(self.first.open(data), voice)
+        if seen.error:
+            raise ApiError(STATUS.get(seen.error.type, 422), seen.error.type, seen.error.message)
+        result = self.first.write(replace(seen, name=name), wish.count, wish.seed, voice, writer, memory)
+        return {**result.to_json(), "tender": _tender(result.elements)}
 
     def listed(self, elements: ElementList, wish: Wish) -> dict:
         """Comments for elements that are told."""
-        commenter, clock = self._commenter(wish), Clock()
-        comments = commenter.writer.write(elements, wish.count, wish.seed, commenter.memory, commenter.voice)
-        clock.lap("write")
-        answer = _answer(Result("", 0, 0, elements, tuple(comments), clock.total()))
-        return {**answer, "image": None, "width": None, "height": None}
+        voice, writer, memory = self._as_wished(wish)
+        start = time.perf_counter()
+        comments = writer.write(elements, wish.count, wish.seed, memory, voice)
+        spent = 1000 * (time.perf_counter() - start)
+        timings = {"write": spent, "total": spent}
+        return {**row_of(elements, comments, timings), "tender": _tender(elements)}
 
     def lang(self, wish: Wish) -> str:
         """The language of what is written."""
         return wish.lang or self.first.voice.lang
 
-    def _commenter(self, wish: Wish) -> PhotoCommenter:
-        """The one that writes as wished, over the same models, with what it should not say again in mind."""
-        commenter, name = copy(self.first), wish.writer or self.default
-        commenter.voice = Voice(self.lang(wish), wish.style or self.first.voice.style)
-        commenter.writer = self._writer(name)
+    def _as_wished(self, wish: Wish) -> tuple[Voice, CommentWriter, Memory]:
+        """Voice and writer of a request, and what it does not want to hear again."""
+        voice = Voice(self.lang(wish), wish.style or self.first.voice.style)
+        writer, memory = self._writer(wish.writer or self.default), Memory()
         try:
-            commenter.writer.check(commenter.voice)
+            writer.check(voice)
         except UserError as error:
             raise ApiError(422, "no_such_writer", str(error)) from None
-        commenter.memory = Memory()
         for text in wish.avoid:
-            commenter.memory.add(text)
-        return commenter
+            memory.add(text)
+        return voice, writer, memory
 
     def _writer(self, name: str):
         if name not in self.models:
             raise ApiError(422, "no_such_writer", f"no writer {name!r} (there are: {', '.join(self.models)})")
         with self.loading:
             if name not in self.writers:
-                from language.comment import CommentWriter
-
                 self.writers[name] = CommentWriter(self.models[name], threads=self.first.workers or 1)
             return self.writers[name]
 
 
-def _answer(result: Result) -> dict:
-    tender, lang = tender_elements(result.elements), result.elements.lang
-    why = {"because": [e.id for e in tender], "reason": BECAUSE[lang].format(names=", ".join(e.name for e in tender))}
-    return {**result.to_json(), "tender": why if tender else None}
+def _tender(elements: ElementList) -> dict | None:
+    """Why a photo may be delicate, in a sentence; None where nothing says so."""
+    found = tender_elements(elements)
+    names = ", ".join(e.name for e in found)
+    reason = BECAUSE[elements.lang].format(names=names)
+    return {"because": [e.id for e in found], "reason": reason} if found else None
 
 
 class Desk:
