@@ -7,8 +7,16 @@ import pytest
 
 from language.comment import CommentWriter, corpus
 from language.comment.card import POCKET
-from language.comment.fluency import load_sequences, new_sequences, save_sequences, sequences, stutters, wrong_article
-from language.records import ElementList, Pair
+from language.comment.fluency import (
+    load_sequences,
+    new_sequences,
+    save_sequences,
+    sequences,
+    stutters,
+    wrong_article,
+    wrong_particle,
+)
+from language.records import ElementList
 from language.render import render_target
 
 KINDEST = "At two in the morning the convenience store is the kindest place in town 🌙"
@@ -70,7 +78,7 @@ def test_names_stand_for_each_other_and_sentences_have_ends():
 
 
 def test_what_was_taught_is_known_and_nothing_else(tmp_path):
-    save_sequences([Pair("모자", "모자가 멋져요! 😊", "ko", "polite")], tmp_path)
+    save_sequences([(ElementList.parse("모자"), "모자가 멋져요! 😊")], tmp_path)
     known = load_sequences(tmp_path)
     count = lambda text, names: new_sequences(text, ElementList.parse(names, "ko"), known)
     assert known.size == 2 and list(known) == sorted(known)
@@ -131,3 +139,19 @@ def test_what_was_taught_stands_beside_each_embedded_writer():
     for folder in POCKET.values():
         assert (folder / "sequences.bin").is_file() and json.loads((folder / "writer.json").read_text("utf-8"))
         assert sum(file.stat().st_size for file in Path(folder).iterdir()) <= 12_000_000
+
+
+def test_a_particle_fits_the_name_before_it():
+    elements = ElementList.parse("간식, 모자, 연필")
+    for text in ("간식으로 채워요", "모자로 가려요", "연필로 써요", "간식이 좋아요", "모자가 좋아요", "모자랑 놀아요"):
+        assert not wrong_particle(text, elements), text
+    for text in (
+        "간식로 채워요",
+        "모자으로 가려요",
+        "연필으로 써요",
+        "간식가 좋아요",
+        "모자이 좋아요",
+        "간식를 나눠요",
+    ):
+        assert wrong_particle(text, elements), text
+    assert not wrong_particle("That hat is fun", ElementList.parse("hat", "en"))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from language.records import ElementList, Pair, find_evidence
+from language.records import ElementList, find_evidence
 from language.rules import EMOJI
 
 SEQUENCES = "sequences.bin"
@@ -24,6 +24,9 @@ NAME, END = "_", "|"  # stand for the name of an element, and for where a senten
 ARTICLE = re.compile(r"(\ban?|(?:^|(?<=[.!~…] ))An?) ([A-Za-z]\w+)")  # "plan A is ready" has none
 VOWEL = re.compile(r"(?!uni|us[aeu]|uti|uku|eu|one\b|once)[aeiou]|hour|honest|hono|heir", re.I)  # by sound
 NOTHING_TAUGHT = np.empty(0, np.uint32)
+# Korean particles of which one follows a consonant and one a vowel (or ㄹ, for 으로/로), as a word ends with them.
+PARTICLE = re.compile(r"(은|는|이|가|을|를|과|와|으로|로|이랑|랑)(?![가-힣])")
+AFTER_CONSONANT, AFTER_VOWEL = ("은", "이", "을", "과", "이랑"), ("는", "가", "를", "와", "랑")
 MOST_TIMES = 3  # that a comment says a word of more than three letters
 
 
@@ -49,11 +52,11 @@ def _codes(sequences: Iterable[str]) -> np.ndarray:
     return np.array([zlib.crc32(words.encode()) for words in sequences], np.uint32)
 
 
-def save_sequences(pairs: Iterable[Pair], folder: Path) -> None:
-    """Write what the comments of pairs say, sorted."""
+def save_sequences(said: Iterable[tuple[ElementList, str]], folder: Path) -> None:
+    """Write what comments on lists say, sorted."""
     found: set[str] = set()
-    for pair in pairs:
-        found |= set(sequences(pair.comment, ElementList.parse(pair.elements, pair.lang)))
+    for elements, text in said:
+        found |= set(sequences(text, elements))
     np.unique(_codes(found)).astype("<u4").tofile(folder / SEQUENCES)
 
 
@@ -85,3 +88,21 @@ def wrong_article(text: str) -> bool:
     """Whether an English text says "a armadillo" or "an hat"; a name may stand where the corpus had another."""
     found = (m.groups() for m in ARTICLE.finditer(text) if not m[2].isupper())
     return any((article.casefold() == "an") != bool(VOWEL.match(word)) for article, word in found)
+
+
+def wrong_particle(text: str, elements: ElementList) -> bool:
+    """Whether a Korean text has a particle behind the name of an element that does not fit it ("간식로")."""
+    if elements.lang != "ko":
+        return False
+    from hangulpy import has_batchim, josa
+
+    for span in find_evidence(text, elements):
+        if not (found := PARTICLE.match(text, span.end)):
+            continue
+        if found[1] in ("으로", "로"):
+            fits = text[span.start : found.end()] == josa(span.text, "으로/로")
+        else:
+            fits = found[1] in (AFTER_CONSONANT if has_batchim(span.text) else AFTER_VOWEL)
+        if not fits:
+            return True
+    return False

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from language.comment.fluency import new_sequences, stutters, wrong_article
+from language.comment.fluency import new_sequences, stutters, wrong_article, wrong_particle
 from language.comment.whole import unfitting
 from language.records import ElementList
 from language.rules import violations
@@ -29,6 +29,7 @@ class Judge:
         slips = {
             "stutters": stutters(text),
             "article": wrong_article(text),
+            "particle": wrong_particle(text, self.elements),
             "mixed up": new_sequences(text, self.elements, self.sequences) > 0,
             "another mood": text in self.unfitting,
         }

@@ -11,6 +11,7 @@ held-out loss (`keep: last`: the last one) is exported for CTranslate2 (int8), w
 """
 
 import json
+from itertools import chain
 from math import log
 from pathlib import Path
 from typing import Literal
@@ -135,7 +136,8 @@ def _finish(settings: WriterSettings, trainer, tokenizer, split: Split, figures:
         card |= {"styles": _styles(split.train), "sorts": _sorts(split.train), "eos": tokenizer.eos_token}
         export(settings.run / "best", settings.export, card)
         if not settings.pairs:  # our corpus is large enough to know what goes together
-            save_sequences(split.train, settings.export)
+            taught = (corpus.every_line(lang, style) for lang, styles in settings.drawn.items() for style in styles)
+            save_sequences(chain.from_iterable(taught), settings.export)
 
 
 def _tokenizer(settings: WriterSettings, pairs: list[Pair]):

@@ -13,14 +13,14 @@ import random
 import re
 from collections import Counter, defaultdict
 
-from language.comment.corpus.drawn import pairs_about_lines, pairs_about_lists, sample_list
+from language.comment.corpus.drawn import every_line, pairs_about_lines, pairs_about_lists, sample_list
 from language.comment.frames import frames
 from language.comment.whole import check_frames, check_wholes, wholes
 from language.records import Pair
 from language.render import render_input
 from language.rules import EMOJI, sentences
 
-__all__ = ["LANGUAGES", "STYLES", "build", "check", "sample_list", "stats"]
+__all__ = ["LANGUAGES", "STYLES", "build", "check", "every_line", "sample_list", "stats"]
 
 LANGUAGES, STYLES = ("ko", "en"), ("polite", "casual")
 SHORT = 12  # characters of a sentence that may stand in several lines

@@ -60,6 +60,24 @@ def _seen() -> tuple[str, ...]:
     return tuple(i for ids in photo_lists() for i in ids if i not in FEELINGS)
 
 
+def every_line(lang: str, style: str) -> Iterator[tuple[ElementList, str]]:
+    """Each line that is learned with what it speaks of, and each frame with each thing of its group."""
+    members = {}
+    for label, group in groups().items():
+        members.setdefault(group, []).append(label)
+    for label, rows in wholes(lang, style).items():
+        for row in rows:
+            if row["id"] == label and not is_held_out(row["text"]):
+                ids = [i for i in (row["id"], *row["with"]) if i]
+                yield ElementList.from_ids([*MOOD_LISTS[row["mood"]], *ids], lang), row["text"]
+    for group, rows in frames(lang, style).items():
+        for row in (row for row in rows if not is_held_out(row["text"])):
+            for label in members.get(group, ()):
+                elements = ElementList.from_ids([*MOOD_LISTS[row["mood"]], label], lang)
+                name = next(e.name for e in elements if e.id == label)
+                yield elements, fill(row["text"], label, name, lang)
+
+
 def pairs_about_lines(rng: random.Random, lang: str, style: str, held_out: bool) -> Iterator[tuple[ElementList, str]]:
     """Pairs that begin with a line, drawn evenly, without end."""
     own = [row for label, rows in wholes(lang, style).items() for row in rows if row["id"] == label]
