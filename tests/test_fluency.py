@@ -16,6 +16,7 @@ from language.comment.fluency import (
     wrong_article,
     wrong_particle,
 )
+from language.comment.whole import of_another_thing
 from language.records import ElementList
 from language.render import render_target
 
@@ -155,3 +156,21 @@ def test_a_particle_fits_the_name_before_it():
     ):
         assert wrong_particle(text, elements), text
     assert not wrong_particle("That hat is fun", ElementList.parse("hat", "en"))
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        ("칫솔", "저는 칫솔이 나오는 경기라면 규칙도 모르면서 목청껏 응원부터 해요 📣"),  # a frame for sports gear
+        ("bell tower", "The bell tower has a way of making me lower my voice, even in front of a photo 🤫"),
+    ],
+)
+def test_what_was_written_for_another_thing_is_told(names, text):
+    elements = ElementList.parse(names, "ko" if names == "칫솔" else "en")
+    assert of_another_thing(text, elements, "polite")
+
+
+def test_no_line_is_taken_from_its_own_thing():
+    for lang in corpus.LANGUAGES:
+        said = [pair for n, pair in enumerate(corpus.every_line(lang, "polite")) if n % 40 == 0]
+        assert len(said) > 500 and not any(of_another_thing(text, elements, "polite") for elements, text in said)

@@ -17,10 +17,15 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from common.files import read_jsonl
+from language.records import Evidence
 
 FOLDER = Path(__file__).with_name("corpus")
 PLACE = re.compile(r"\{(.*?)\}")
 ANYTHING = "anything"  # the group of frames for what no class stands for
+NAMED = "\ufffc"  # stands for a name in an outline
+NAMES = {"a": "a ", "the": "the ", "that": "that "}
+# Korean particles that change with the word before them, at the end of a word.
+PARTICLES = "(?:이라서|라서|이라면|라면|이라고|라고|이라|라|으로|로|이랑|랑|은|는|이|가|을|를|과|와|아|야)(?![가-힣])"
 VERBS = {"is": "are", "was": "were", "has": "have"}
 
 
@@ -46,6 +51,33 @@ def frames(lang: str, style: str) -> dict[str, list[dict]]:
         if row["style"] == style:
             found[row["group"]].append(row)
     return dict(found)
+
+
+ARTICLE = re.compile(rf"\b(?:an?|some|the|that|those) {NAMED}", re.IGNORECASE)
+NUMBER = re.compile(r"\b(?:are|were|have)\b")
+SINGULAR = {many: one for one, many in VERBS.items()}
+
+
+def outline(text: str) -> str:
+    """A text whose name is `NAMED`, less what depends on the name: particles, articles, the number of verbs."""
+    text = re.sub(rf"{NAMED}{PARTICLES}", NAMED, text)
+    return NUMBER.sub(lambda match: SINGULAR[match[0]], ARTICLE.sub(NAMED, text))
+
+
+def outline_of(text: str, span: Evidence) -> str:
+    """The outline of a text that speaks of a thing in a span."""
+    return outline(f"{text[: span.start]}{NAMED}{text[span.end :]}")
+
+
+@lru_cache
+def owners(lang: str, style: str) -> dict[str, frozenset[str]]:
+    """Outline of a frame -> the groups that it was written for."""
+    found = defaultdict(set)
+    for group, rows in frames(lang, style).items():
+        for row in rows:
+            named = lambda match: match[1] if match[1] in VERBS else f"{NAMES.get(match[1].lower(), '')}{NAMED}"
+            found[outline(PLACE.sub(named, row["text"]))].add(group)
+    return {text: frozenset(groups) for text, groups in found.items()}
 
 
 @lru_cache

@@ -3,7 +3,7 @@
 import numpy as np
 
 from language.comment.fluency import new_sequences, stutters, wrong_article, wrong_particle
-from language.comment.whole import unfitting
+from language.comment.whole import of_another_thing, unfitting
 from language.records import ElementList
 from language.rules import violations
 
@@ -32,5 +32,6 @@ class Judge:
             "particle": wrong_particle(text, self.elements),
             "mixed up": new_sequences(text, self.elements, self.sequences) > 0,
             "another mood": text in self.unfitting,
+            "of another thing": of_another_thing(text, self.elements, self.style),
         }
         return frozenset((*violations(text, self.elements, self.style), *(name for name, hit in slips.items() if hit)))

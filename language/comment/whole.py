@@ -14,9 +14,20 @@ from itertools import combinations
 
 from common.files import read_jsonl
 from detection.labels import KNOWN_IDS, OBJECT_IDS, PLAIN_IDS, THING_IDS, load_pack
-from language.comment.frames import ANYTHING, FOLDER, PLACE, VERBS, fill, frames, groups, side_things
+from language.comment.frames import (
+    ANYTHING,
+    FOLDER,
+    PLACE,
+    VERBS,
+    fill,
+    frames,
+    groups,
+    outline_of,
+    owners,
+    side_things,
+)
 from language.memory import opening
-from language.records import Element, ElementList
+from language.records import Element, ElementList, find_evidence
 from language.rules import is_tender, tender_emotions, violations
 
 # How often the first thing, the feelings alone, the second and the third thing come first.
@@ -109,6 +120,26 @@ def unfitting(elements: ElementList, style: str) -> set[str]:
         own = wholes(elements.lang, style).get(element.id if element else "", [])
         rows += [(row, element) for row in (*own, *_framed(elements.lang, style, element)) if row["mood"] not in moods]
     return {_text(row, element, elements.lang) for row, element in rows}
+
+
+@lru_cache
+def written_for(lang: str, style: str) -> dict[str, frozenset[str]]:
+    """Outline of a line or frame -> the ids and groups that it was written for."""
+    found = defaultdict(set, {text: set(names) for text, names in owners(lang, style).items()})
+    for label, rows in wholes(lang, style).items():
+        for row in (row for row in rows if label and row["id"] == label):
+            for span in find_evidence(row["text"], ElementList.from_ids([label], lang)):
+                found[outline_of(row["text"], span)].add(label)
+    return {text: frozenset(names) for text, names in found.items()}
+
+
+def of_another_thing(text: str, elements: ElementList, style: str) -> bool:
+    """Whether a line or frame that was written for other things is said of one of these."""
+    for span in find_evidence(text, elements):
+        names = written_for(elements.lang, style).get(outline_of(text, span))
+        if names and not names & {span.element, groups().get(span.element, ANYTHING)}:
+            return True
+    return False
 
 
 def _text(row: dict, about: Element | None, lang: str) -> str:
