@@ -270,7 +270,7 @@ def test_a_full_disk_is_one_line(tmp_path, pairs_file, monkeypatch, capsys):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "write_jsonl", full)
+    monkeypatch.setattr(module, "write_pairs", full)
     settings = small_run(tmp_path, pairs_file).model_dump(mode="json")
     overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
     with pytest.raises(SystemExit) as stopped:
