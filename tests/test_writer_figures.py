@@ -14,8 +14,9 @@ from language.rules import EMOJI
 
 pytestmark = pytest.mark.slow
 LISTS = 200
-# The GPT-2 has not learned every frame: where all that it wrote is mixed up, a comment written by hand answers.
-BY_HAND = {"t5": 0.08, "gpt2": 0.40}
+# Neither model has learned every frame, and what was written for other things is refused: where nothing is left, a
+# comment written by hand answers.
+BY_HAND = {"t5": 0.25, "gpt2": 0.40}
 CHEERFUL = re.compile(r"\b(happy|happiness|joy|yay|congratulations|celebrat\w+|hooray|party)\b", re.I)
 GLOOMY = re.compile(r"\b(sad|cheer up|hang in there|heartbroken|sorrow)\b", re.I)
 # names that are everyday words too: "the world is your oyster", "dress up"
