@@ -22,9 +22,8 @@ from language.comment.frames import (
     fill,
     frames,
     groups,
-    outline_of,
-    owners,
     side_things,
+    written_for,
 )
 from language.memory import opening
 from language.records import Element, ElementList, find_evidence
@@ -122,22 +121,11 @@ def unfitting(elements: ElementList, style: str) -> set[str]:
     return {_text(row, element, elements.lang) for row, element in rows}
 
 
-@lru_cache
-def written_for(lang: str, style: str) -> dict[str, frozenset[str]]:
-    """Outline of a line or frame -> the ids and groups that it was written for."""
-    found = defaultdict(set, {text: set(names) for text, names in owners(lang, style).items()})
-    for label, rows in wholes(lang, style).items():
-        for row in (row for row in rows if label and row["id"] == label):
-            for span in find_evidence(row["text"], ElementList.from_ids([label], lang)):
-                found[outline_of(row["text"], span)].add(label)
-    return {text: frozenset(names) for text, names in found.items()}
-
-
 def of_another_thing(text: str, elements: ElementList, style: str) -> bool:
-    """Whether a line or frame that was written for other things is said of one of these."""
+    """Whether a frame that was written for things of other groups is said of one of these."""
     for span in find_evidence(text, elements):
-        names = written_for(elements.lang, style).get(outline_of(text, span))
-        if names and not names & {span.element, groups().get(span.element, ANYTHING)}:
+        names = written_for(text, span, elements.lang, style)
+        if names and groups().get(span.element, ANYTHING) not in names:
             return True
     return False
 
